@@ -1,0 +1,222 @@
+"""START READING HERE: how the daemon is put together, and what keeps it going.
+
+    UPDATE payment_transactions … 'paid'          (users, subscription_events, webhook_logs have triggers too)
+        │  sql/triggers.sql: in the application's own transaction, one row into paidwatch.inbox,
+        │  and a ring of the doorbell only if the daemon is asleep
+        ▼
+    inbox ──► flow.intake: rows become watches (due_at = became paid + grace), or close them
+                │
+                ▼
+    flow.alarm: sleep to the earliest of (doorbell, next due watch, next delivery retry): one alarm, no loop of polls
+                │
+                ▼
+    flow.decide: ONE statement claims what is due and reads the facts on the primary; core judges; the verdict, the alert,
+                 the activation claim and one delivery row per channel are written in that same transaction
+                │
+       ┌────────┼───────────────────┐
+       ▼        ▼                   ▼
+    closed   flow.activate     flow.deliver ──► Slack · Discord · e-mail · webhook      (HTTP/SMTP outside any transaction)
+       ▲        │                   │
+       └────────┴── the same decide ┘   late activation, refund: the announced message is edited / answered
+
+Three nested task groups: watchers (signals, health, watchdog) ⊃ workers (finish on stop) ⊃ sources (stop first). The outer one
+is here, the inner two are a term's (flow.term); a lost connection ends the term, and the next one begins.
+"""
+
+import os
+import random
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import aiohttp
+import anyio
+from anyio.abc import TaskStatus
+
+from paidwatch import __version__
+from paidwatch.channels import build
+from paidwatch.clock import SystemClock
+from paidwatch.config.settings import Settings
+from paidwatch.config.values import is_loopback, listen_parts
+from paidwatch.core.timing import backoff
+from paidwatch.errors import ConfigError, DatabaseError, NotInstalled, PaidwatchError, Rejected
+from paidwatch.flow.signal import Signal
+from paidwatch.flow.term import Fence, Means, Term
+from paidwatch.log import Log
+from paidwatch.ops.metrics import Metrics
+from paidwatch.ops.notify_socket import NotifySocket, Watchdog, watchdog_interval
+from paidwatch.ops.status import Status
+from paidwatch.ports import Transport
+from paidwatch.store.statements import Statements
+from paidwatch.web.app import build_app, serve
+from paidwatch.wiring import policy_of, target_of
+
+RECONNECT_WITHIN = timedelta(minutes=2)
+"""One attempt to serve again, its waiting included, takes no longer: the watchdog's measure while the database is away."""
+
+
+class Daemon:
+    """The whole daemon; `run` returns after SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings, reload: Callable[[], Settings], environ: Mapping[str, str]) -> None:
+        """Take the configuration, how to read it again, and the environment of the service manager."""
+        self._settings = settings
+        self._reload = reload
+        self._environ = environ
+        self._clock = SystemClock()
+        self._log = Log()
+        self._status = Status(clock=self._clock)
+        self._metrics = Metrics(status=self._status, version=__version__, channels=settings.channels)
+        self._notify = NotifySocket.from_environment(environ)
+        self._policy = policy_of(settings)
+        self._transports: list[Transport] = []
+        self._stopping = anyio.Event()
+        self._reloaded = Signal()
+        self._ready_once = False
+
+    async def run(self) -> None:
+        """Serve until told to stop. Raises PaidwatchError where starting makes no sense."""
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            self._transports = self._build_transports(self._settings, http)
+            stack.push_async_callback(self._close_transports)
+            async with anyio.create_task_group() as watchers:
+                await watchers.start(self._heed_signals, watchers.cancel_scope, http, name="signals")
+                watchers.start_soon(self._feed_watchdog, name="watchdog")
+                if self._settings.http.listen:
+                    await self._serve_health(watchers)
+                await self._serve_terms()
+                watchers.cancel_scope.cancel()
+        self._log.info("daemon.stopped", "stopped")
+
+    async def _serve_terms(self) -> None:
+        fence = Fence()
+        failures = 0
+        while not self._stopping.is_set():
+            self._became_ready = False
+            try:
+                await Term(self._means(), fence, self._stopping, self._reloaded).serve()
+            except* DatabaseError as group:
+                failures = 0 if self._became_ready else failures
+                failures += 1
+                await self._wait_to_retry(first_of(group), failures)
+
+    async def _wait_to_retry(self, error: DatabaseError, failures: int) -> None:
+        if not self._ready_once and isinstance(error, Rejected | NotInstalled):
+            raise error
+        wait = backoff(failures, roll=random.random())  # noqa: S311  jitter is no secret
+        self._status.lost(error.message, retry_within=RECONNECT_WITHIN)
+        self._notify.status(f"reconnecting: {error.message}")
+        self._log.error(
+            "listen.lost",
+            "not listening; trying again",
+            error=error.message,
+            remedy=error.remedy,
+            retry_seconds=round(wait.total_seconds(), 1),
+        )
+        with anyio.move_on_after(wait.total_seconds()):
+            await self._stopping.wait()
+
+    def _means(self) -> Means:
+        daemon = self._settings.daemon
+        return Means(
+            target=target_of(self._settings),
+            statements=Statements.load(),
+            mapping=self._settings.mapping(),
+            policy=lambda: self._policy,
+            transports=lambda: self._transports,
+            clock=self._clock,
+            status=self._status,
+            metrics=self._metrics,
+            log=self._log,
+            linger=daemon.linger,
+            bell_slice=daemon.bell_slice,
+            leader_wait=daemon.leader_wait,
+            drain=daemon.drain,
+            on_ready=self._on_ready,
+        )
+
+    def _on_ready(self) -> None:
+        self._became_ready = self._ready_once = True
+        self._notify.ready(f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}")
+
+    async def _heed_signals(
+        self, scope: anyio.CancelScope, http: aiohttp.ClientSession, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for received in signals:
+                if received == signal.SIGHUP:
+                    await self._reload_settings(http)
+                elif self._stopping.is_set():
+                    self._log.warning("daemon.killed", "second signal: leaving at once")
+                    scope.cancel()
+                else:
+                    self._log.info("daemon.stopping", "finishing what is under way")
+                    self._status.stopping()
+                    self._notify.stopping("finishing what is under way")
+                    self._stopping.set()
+
+    async def _reload_settings(self, http: aiohttp.ClientSession) -> None:
+        """Swap the configuration whole, or leave everything as it is."""
+        self._notify.reloading(self._clock)
+        try:
+            fresh = await anyio.to_thread.run_sync(self._reload)
+            fixed = fixed_at_start(self._settings, fresh)
+            if fixed:
+                message = f"{', '.join(fixed)} cannot change while the daemon runs"
+                raise ConfigError(message, remedy="restart paidwatch for this change")
+            transports = self._build_transports(fresh, http)
+        except PaidwatchError as error:
+            self._log.error("config.refused", "the configuration was not reloaded; the former one stays", error=error.message, remedy=error.remedy)
+        else:
+            former, self._transports = self._transports, transports
+            self._settings, self._policy = fresh, policy_of(fresh)
+            self._metrics.configure(fresh.channels)
+            self._reloaded.ring()
+            self._log.info("config.reloaded", "the configuration was reloaded", channels=list(fresh.channels), mode=fresh.activation.mode)
+            del former
+        self._notify.ready(f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}")
+
+    async def _feed_watchdog(self) -> None:
+        interval = watchdog_interval(self._environ, os.getpid())
+        await Watchdog(self._clock).feed(self._notify, interval, self._status.alive)
+
+    async def _serve_health(self, watchers: anyio.abc.TaskGroup) -> None:
+        host, port = listen_parts(self._settings.http.listen)
+        token = self._settings.http.token.get_secret_value()
+        app = build_app(self._status, self._metrics, token, loopback=is_loopback(host))
+        try:
+            await watchers.start(serve, app, host, port, name="http")
+        except ConfigError:
+            raise
+        except PaidwatchError as error:
+            # Watching matters more than being looked at: a second daemon on this machine has the port, say.
+            self._log.error("http.unavailable", "no HTTP: the address is taken", error=error.message, remedy=error.remedy)
+            self._status.trouble("http", error.message)
+
+    @staticmethod
+    def _build_transports(settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
+        return [build(name, channel.transport_settings(), session=http) for name, channel in settings.channels.items()]
+
+    async def _close_transports(self) -> None:
+        for transport in self._transports:
+            await transport.aclose()
+
+
+def first_of(group: BaseExceptionGroup[DatabaseError]) -> DatabaseError:
+    """Return the first error in a tree of errors."""
+    for error in group.exceptions:
+        return first_of(error) if isinstance(error, BaseExceptionGroup) else error
+    raise group
+
+
+def fixed_at_start(running: Settings, fresh: Settings) -> Sequence[str]:
+    """Name the sections whose change needs a restart."""
+    changed = [
+        name
+        for name in ("payments", "users", "plans", "events", "webhooks", "database", "http", "log", "daemon")
+        if getattr(running, name) != getattr(fresh, name)
+    ]
+    return [f"[{name}]" for name in changed]

@@ -1,0 +1,45 @@
+"""`paidwatch install` and `paidwatch uninstall`."""
+
+import click
+
+from paidwatch.cli.output import say
+from paidwatch.cli.root import Cli, pass_cli, run_async
+
+
+@click.command()
+@click.option("--print", "only_print", is_flag=True, help="Write the SQL and connect to nothing.")
+@click.option("--create-tables", is_flag=True, help="Also create webhook_logs where it is missing.")
+@pass_cli
+def install(cli: Cli, *, only_print: bool, create_tables: bool) -> None:
+    """Put schema, views and triggers into the database, or bring them up to date. May be run again at any time."""
+    from paidwatch.store import install as installer  # noqa: PLC0415 - the commands start fast
+    from paidwatch.wiring import target_of  # noqa: PLC0415
+
+    settings = cli.settings(needs_database=not only_print)
+    if only_print:
+        click.echo(installer.script(settings.mapping()))
+        click.echo(f"{installer.index_script(settings.mapping())} \\gexec")
+        return
+    missing = run_async(
+        lambda: installer.install(
+            target_of(settings), settings.mapping(), create_tables=create_tables, tell=lambda text: say(text, "dim")
+        )
+    )
+    say("installed: schema paidwatch, views and triggers", "green")
+    for name in missing:
+        say(f"not watched, because the database does not have it: {name}", "yellow")
+    say("next: paidwatch doctor, then paidwatch run")
+
+
+@click.command()
+@pass_cli
+def uninstall(cli: Cli) -> None:
+    """Take triggers and schema out again; the application's own schema is left as it was before."""
+    from paidwatch.store import install as installer  # noqa: PLC0415 - the commands start fast
+    from paidwatch.wiring import target_of  # noqa: PLC0415
+
+    settings = cli.settings()
+    kept = run_async(lambda: installer.uninstall(target_of(settings), tell=lambda text: say(text, "dim")))
+    for line in kept:
+        say(line, "yellow")
+    say("uninstalled", "green")

@@ -1,0 +1,211 @@
+"""How the daemon itself behaves: connection, grace, verdicts, activation, alerts, deliveries, HTTP, log."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+
+from paidwatch.config.section import Section
+from paidwatch.config.values import Dsn, Duration, Listen, Role, Span, Url, Zone
+from paidwatch.config.wrong import Wrong
+
+NO_SECRET: Final = SecretStr("")
+
+
+class Database(Section):
+    """How to reach the application's database."""
+
+    dsn: Dsn
+    """Address, like `postgresql://user@host1,host2/shop?target_session_attrs=read-write`. Left out, the libpq
+    environment (`PGHOST`, `PGUSER`, `PGDATABASE`, …) counts, if there is one."""
+    time_zone: Zone = "UTC"
+    """Zone of timestamps that carry none."""
+    runtime_role: Role = ""
+    """Role that `paidwatch run` logs in as; `install` grants it what it needs. Empty: the role that installs."""
+    connect_timeout: Span = timedelta(seconds=10)
+    """Longest wait for a connection."""
+    statement_timeout: Span = timedelta(seconds=30)
+    """Longest run of one statement."""
+
+
+class Grace(Section):
+    """How long the application may take to activate a paid subscription."""
+
+    default: Duration = timedelta(minutes=2)
+    """For every payment method that `by_method` does not name."""
+    by_method: dict[str, Duration] = Field(default={})
+    """By payment method, in the words of the payments table."""
+
+
+class VerdictRules(Section):
+    """How exact the application must be."""
+
+    period_slack: Duration = timedelta(hours=24)
+    """How far paid-until may fall short of the period that was paid: months, time zones, rounding."""
+    amount_tolerance: Decimal = Field(default=Decimal("0.01"), ge=0, lt=1)
+    """Share of the price by which an amount may fall short: fees and rounding."""
+
+
+class Reconcile(Section):
+    """The search for paid payments that no notification announced."""
+
+    look_back: Span = timedelta(hours=72)
+    """How far back it looks."""
+    every: Duration = timedelta(hours=1)
+    """How often, besides every connect; `0s` is only then."""
+
+
+class Retention(Section):
+    """How long finished things are kept."""
+
+    closed: Span = timedelta(days=180)
+    """Closed watches; `stats` reads them."""
+    attempts: Span = timedelta(days=30)
+    """Attempts to deliver."""
+
+
+class ActivationHttp(Section):
+    """The application's own endpoint for a manual activation. The strategy `http` is not available in this version."""
+
+    url: Url = ""
+    """Address of the endpoint."""
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    """HTTP method."""
+    body: dict[str, str] = Field(default={})
+    """JSON fields; `{user_id}`, `{plan_id}`, `{days}` and `{reason}` are filled in."""
+    headers: dict[str, SecretStr] = Field(default={})
+    """Request headers, for example Authorization."""
+
+
+class Activation(Section):
+    """What paidwatch may do itself about a gap, and how often."""
+
+    mode: Literal["off", "shadow", "supervised", "auto"] = "off"
+    """`off` alerts only, `shadow` records what it would do, `auto` does it; `supervised` is not available in this
+    version."""
+    strategy: Literal["sql", "http"] = "sql"
+    """`sql` writes to the application's tables; `http` is not available in this version."""
+    require_corroboration: bool = True
+    """Act only when a signed webhook or the provider confirms the payment, not on the database row alone."""
+    max_per_hour: int = Field(default=5, ge=0)
+    """Most activations within an hour."""
+    max_per_day: int = Field(default=20, ge=0)
+    """Most activations within a day."""
+    max_per_user_per_day: int = Field(default=1, ge=0)
+    """Most activations of one user within a day."""
+    max_amount: Annotated[Decimal, Field(gt=0)] | None = None
+    """Largest amount that is activated automatically; left out, there is no such limit."""
+    max_age: Span = timedelta(hours=72)
+    """Oldest payment that is activated automatically."""
+    http: ActivationHttp = ActivationHttp()
+    """See [activation.http]."""
+
+    @field_validator("mode")
+    @classmethod
+    def _not_supervised(cls, mode: str) -> str:
+        if mode == "supervised":
+            what = '"supervised" is not available in this version'
+            raise Wrong(what, "write off, shadow or auto")
+        return mode
+
+    @field_validator("strategy")
+    @classmethod
+    def _not_http(cls, strategy: str) -> str:
+        if strategy == "http":
+            what = '"http" is not available in this version'
+            raise Wrong(what, "write sql")
+        return strategy
+
+
+class Alerts(Section):
+    """How often people are told."""
+
+    reminders: tuple[Span, ...] = (
+        timedelta(minutes=30),
+        timedelta(hours=1),
+        timedelta(hours=2),
+        timedelta(hours=4),
+    )
+    """Ages of an open gap at which it is told again; none with an empty list."""
+    storm_threshold: int = Field(default=5, ge=2)
+    """Gaps of one cause within `storm_window` that become one incident; not used by this version yet."""
+    storm_window: Span = timedelta(minutes=1)
+    """See `storm_threshold`."""
+
+    @field_validator("reminders")
+    @classmethod
+    def _ascending(cls, ages: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
+        if list(ages) != sorted(set(ages)):
+            what = "is not in ascending order"
+            raise Wrong(what, "each entry is the age of the gap, so each is longer than the one before")
+        return ages
+
+
+class Deliveries(Section):
+    """How a message that a channel did not take is tried again."""
+
+    first_retry: Span = timedelta(seconds=2)
+    """Wait before the first retry; it doubles from there, with jitter."""
+    max_retry: Span = timedelta(minutes=15)
+    """Longest wait between two tries."""
+    give_up: Span = timedelta(hours=24)
+    """Age at which a message becomes a dead letter."""
+    lease: Span = timedelta(seconds=60)
+    """How long one daemon may hold a message before another may take it."""
+
+    @field_validator("max_retry")
+    @classmethod
+    def _not_shorter(cls, wait: timedelta, info: ValidationInfo) -> timedelta:
+        if "first_retry" in info.data and wait < info.data["first_retry"]:
+            what = "is shorter than deliveries.first_retry"
+            raise Wrong(what, "make it at least as long", other="first_retry")
+        return wait
+
+
+class Http(Section):
+    """What paidwatch serves over HTTP."""
+
+    listen: Listen = "127.0.0.1:8787"
+    """Address and port; empty: no HTTP."""
+    public_url: Url = ""
+    """Address under which people reach it, for links in messages."""
+    token: SecretStr = NO_SECRET
+    """Bearer token that is asked for when the address is not loopback."""
+
+
+class Provider(Section):
+    """One payment provider. This version checks the values and does not use them yet."""
+
+    secret: SecretStr = NO_SECRET
+    """Key of the webhook signatures."""
+    api_key: SecretStr = NO_SECRET
+    """Key of the provider's API."""
+    api_url: Url = ""
+    """Address of the provider's API, where it is not the usual one."""
+    forward_to: Url = ""
+    """Address of the application's own webhook handler, to which a verified webhook is passed on."""
+
+
+class LogSettings(Section):
+    """How the daemon writes its log, on standard error."""
+
+    format: Literal["auto", "journal", "json", "console"] = "auto"
+    """`auto` is journal under systemd, console on a terminal, json elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least important message that is written."""
+
+
+class Daemon(Section):
+    """Fine tuning of the daemon; there is seldom a reason to change it."""
+
+    linger: Duration = timedelta(milliseconds=50)
+    """Pause before the inbox is read again while rows keep coming."""
+    drain: Span = timedelta(seconds=20)
+    """Time that work under way gets to finish on SIGTERM."""
+    bell_slice: Span = timedelta(seconds=3)
+    """Longest single wait for the bell, because a waiting statement holds a snapshot."""
+    leader_wait: Span = timedelta(seconds=30)
+    """Longest single wait for the leadership, for the same reason."""
+    workers: int = Field(default=4, ge=1, le=64)
+    """Deliveries under way at once over all channels."""

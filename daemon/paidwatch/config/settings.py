@@ -1,0 +1,138 @@
+"""The whole configuration, as one frozen tree."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self, cast
+
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr
+
+from paidwatch.config.application import Events, Payments, Plans, Users, Webhooks
+from paidwatch.config.channels import Channel
+from paidwatch.config.locate import Path
+from paidwatch.config.origin import Origins
+from paidwatch.config.section import Section
+from paidwatch.config.sections import (
+    Activation,
+    Alerts,
+    Daemon,
+    Database,
+    Deliveries,
+    Grace,
+    Http,
+    LogSettings,
+    Provider,
+    Reconcile,
+    Retention,
+    VerdictRules,
+)
+from paidwatch.config.values import Name
+
+
+class Settings(Section):
+    """Everything an owner may choose; made by `load`, which also keeps where each value came from."""
+
+    database: Database
+    """See [database]."""
+    grace: Grace = Grace()
+    """See [grace]."""
+    payments: Payments = Payments()
+    """See [payments]."""
+    users: Users = Users()
+    """See [users]."""
+    plans: Plans = Plans()
+    """See [plans]."""
+    events: Events = Events()
+    """See [events]."""
+    webhooks: Webhooks = Webhooks()
+    """See [webhooks]."""
+    verdict: VerdictRules = VerdictRules()
+    """See [verdict]."""
+    reconcile: Reconcile = Reconcile()
+    """See [reconcile]."""
+    retention: Retention = Retention()
+    """See [retention]."""
+    activation: Activation = Activation()
+    """See [activation]."""
+    channels: dict[Name, Channel] = Field(default={})
+    """See [channels.NAME]."""
+    alerts: Alerts = Alerts()
+    """See [alerts]."""
+    deliveries: Deliveries = Deliveries()
+    """See [deliveries]."""
+    http: Http = Http()
+    """See [http]."""
+    providers: dict[Name, Provider] = Field(default={})
+    """See [providers.NAME]."""
+    log: LogSettings = LogSettings()
+    """See [log]."""
+    daemon: Daemon = Daemon()
+    """See [daemon]."""
+
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+
+    @classmethod
+    def made(cls, tree: Mapping[str, object], origins: Origins) -> Self:
+        """Validate `tree` and remember where its values came from; raises pydantic's ValidationError."""
+        settings = cls.model_validate(tree)
+        settings._origins = origins  # noqa: SLF001 - its own
+        return settings
+
+    @property
+    def origins(self) -> Origins:
+        """Where each value came from."""
+        return self._origins
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is not wrong, but hardly meant: sentences without secrets."""
+        from paidwatch.config.advice import advice  # noqa: PLC0415 - it needs this module
+
+        return tuple(advice(self))
+
+    def mapping(self) -> dict[str, Any]:
+        """Return the description of the application's schema that `install` hands to the database, ready for JSON."""
+        return {
+            "time_zone": self.database.time_zone,
+            "runtime_role": self.database.runtime_role,
+            "payments": self.payments.model_dump(mode="json"),
+            "users": self.users.model_dump(mode="json"),
+            "plans": self.plans.model_dump(mode="json"),
+            "events": self.events.model_dump(mode="json"),
+            "webhooks": self.webhooks.model_dump(mode="json"),
+        }
+
+    def secrets(self) -> frozenset[str]:
+        """Return the text of every secret there is, for the redaction of logs and errors."""
+        return frozenset(secret for _path, secret in _secrets_in(self, ()))
+
+    def secret_paths(self) -> tuple[Path, ...]:
+        """Return the way to every secret that is set."""
+        return tuple(path for path, _secret in _secrets_in(self, ()))
+
+    def shown(self) -> str:
+        """Return the effective configuration as TOML, secrets hidden, each value with its origin as a comment."""
+        from paidwatch.config.shown import render  # noqa: PLC0415 - it needs this module
+
+        return render(self)
+
+
+def _secrets_in(value: object, path: Path) -> Iterator[tuple[Path, str]]:
+    match value:
+        case SecretStr():
+            if text := value.get_secret_value():
+                yield path, text
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from _secrets_in(getattr(value, name), (*path, name))
+        case dict():
+            for key, item in cast("dict[str, object]", value).items():
+                yield from _secrets_in(item, (*path, key))
+        case tuple():
+            for index, item in enumerate(cast("tuple[object, ...]", value)):
+                yield from _secrets_in(item, (*path, index))
+        case _:
+            return
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of the configuration file."""
+    return Settings.model_json_schema()

@@ -1,0 +1,240 @@
+"""The kinds of value a configuration holds: each reads text, says what is wrong with it, and writes it back."""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
+
+from paidwatch.config.duration import EXAMPLES, format_duration, parse_duration
+from paidwatch.config.wrong import Wrong, did_you_mean
+
+LONGEST_NAME: Final = 63
+"""Bytes of a PostgreSQL identifier (NAMEDATALEN - 1)."""
+
+_UNQUOTED: Final = r"[^\W\d][\w$]*"
+_QUOTED: Final = r'"(?:[^"\0]|"")+"'
+_PART: Final = re.compile(f"{_UNQUOTED}|{_QUOTED}")
+_TABLE: Final = re.compile(rf"(?:{_UNQUOTED}|{_QUOTED})(?:\.(?:{_UNQUOTED}|{_QUOTED}))?")
+_NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
+_CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{1,9}")
+_INTERNAL: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test")
+_DSN: Final = re.compile(r"postgres(?:ql)?://\S*")
+_HIGHEST_PORT: Final = 65535
+
+
+def _read_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        what = "is a number without a unit" if isinstance(value, int | float) else "is not a duration"
+        raise Wrong(what, EXAMPLES)
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise Wrong(str(error), EXAMPLES) from None
+
+
+def _above_zero(span: timedelta) -> timedelta:
+    if not span:
+        what = "is zero"
+        raise Wrong(what, "it must be longer than nothing")
+    return span
+
+
+def table_parts(text: str) -> tuple[str, str]:
+    """Return schema and table of `schema.table`, `table` or `shop."Payments"`, folded as PostgreSQL folds them."""
+    names = [
+        part[1:-1].replace('""', '"') if part.startswith('"') else part.lower()
+        for part in (found[0] for found in _PART.finditer(text))
+    ]
+    return ("public", names[0]) if len(names) == 1 else (names[0], names[1])
+
+
+def _check_table(text: str) -> str:
+    if not text:
+        return text
+    if not _TABLE.fullmatch(text) or any(not _short(part) for part in table_parts(text)):
+        what = "is not the name of a table"
+        raise Wrong(what, 'write "table", "schema.table" or, with capital letters, \'shop."Payments"\'')
+    return text
+
+
+def _check_identifier(text: str) -> str:
+    if text and (not _short(text) or not text.isprintable() or '"' in text or text != text.strip()):
+        what = "is not a name in the database"
+        raise Wrong(what, f"write it exactly as stored, without quotes, at most {LONGEST_NAME} bytes")
+    return text
+
+
+def _short(text: str) -> bool:
+    return len(text.encode("utf-8", "surrogatepass")) <= LONGEST_NAME
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        what = "is empty"
+        raise Wrong(what, "it cannot be left out")
+    return text
+
+
+def _check_words(words: Sequence[str]) -> tuple[str, ...]:
+    for word in words:
+        if not word or word != word.strip():
+            what = "contains an empty word or one with blanks around it"
+            raise Wrong(what, "write the words exactly as they stand in the table")
+    if len(set(words)) < len(words):
+        what = "names a word twice"
+        raise Wrong(what, "keep one of them")
+    return tuple(words)
+
+
+def _check_zone(name: str) -> str:
+    if name == "UTC":  # known even where no time zone data is installed
+        return name
+    try:
+        ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        remedy = did_you_mean(name, available_timezones()) or 'write it like "UTC" or "Europe/Berlin"'
+        what = "is not a time zone"
+        raise Wrong(what, remedy) from None
+    return name
+
+
+def _check_dsn(dsn: SecretStr) -> SecretStr:
+    if not _DSN.fullmatch(dsn.get_secret_value()):
+        what = "is not the address of a PostgreSQL database"
+        raise Wrong(what, 'write it like "postgresql://user@host:5432/database"; percent-encode blanks')
+    return dsn
+
+
+def check_url(text: str) -> str:
+    """Return `text` if it is an https address, or an http address inside the operator's own network.
+
+    Raises Wrong without any part of the address: it may be a credential.
+    """
+    form = "write it like https://host/path; plain http only to an address inside your own network"
+    if not text.isprintable() or any(blank in text for blank in " \t\\<>\"'"):
+        what = "contains a character that no address may contain"
+        raise Wrong(what, form)
+    try:
+        parts = urlsplit(text)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        what = "is not an address"
+        raise Wrong(what, form) from None
+    if parts.scheme not in {"https", "http"} or not host:
+        what = "is not an http or https address"
+        raise Wrong(what, form)
+    if parts.scheme == "http" and not _is_internal(host):
+        what = "would send in clear text over the internet"
+        raise Wrong(what, "write https instead of http")
+    return text
+
+
+def _is_internal(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith(_INTERNAL)
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether `host` names this machine and nothing else."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _check_secret_url(url: SecretStr) -> SecretStr:
+    check_url(url.get_secret_value())
+    return url
+
+
+def _check_optional_url(text: str) -> str:
+    return check_url(text) if text else text
+
+
+def listen_parts(text: str) -> tuple[str, int]:
+    """Return host and port of `127.0.0.1:8787` or `[::1]:8787`; raises Wrong."""
+    host, colon, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    bracketed = host.startswith("[") and host.endswith("]")
+    digits = port.isascii() and port.isdigit()
+    if not colon or not bare or (":" in bare and not bracketed) or not digits or int(port) > _HIGHEST_PORT:
+        what = "is not an address to listen on"
+        raise Wrong(what, 'write it like "127.0.0.1:8787" or "[::1]:8787", or "" for none')
+    return bare, int(port)
+
+
+def _check_listen(text: str) -> str:
+    if text:
+        listen_parts(text)
+    return text
+
+
+def _check_mailbox(text: str) -> str:
+    local, _at, domain = text.rpartition("@")
+    if not local or not domain or not text.isprintable() or any(sign in text for sign in " ,;<>"):
+        what = "is not an e-mail address"
+        raise Wrong(what, 'write it like "ops@example.org"')
+    return text
+
+
+def _check_host(text: str) -> str:
+    if not text or not text.isprintable() or any(sign in text for sign in " /@"):
+        what = "is not the name of a host"
+        raise Wrong(what, 'write it like "smtp.example.org", without port and scheme')
+    return text
+
+
+def _check_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        what = "is not a usable name"
+        raise Wrong(what, "begin with a small letter, go on with small letters, digits, _ and -")
+    return text
+
+
+def _check_currency(text: str) -> str:
+    if not _CURRENCY.fullmatch(text.upper()):
+        what = "is not the code of a currency"
+        raise Wrong(what, "write it like USD or USDT")
+    return text.upper()
+
+
+_DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "format": "duration", "examples": ["90s", "1h30m"]})
+_write_duration: Final = PlainSerializer(format_duration, return_type=str)
+
+Duration = Annotated[timedelta, BeforeValidator(_read_duration), _write_duration, _DURATION_SCHEMA]
+"""A duration that may be zero."""
+Span = Annotated[
+    timedelta, BeforeValidator(_read_duration), AfterValidator(_above_zero), _write_duration, _DURATION_SCHEMA
+]
+"""A duration longer than zero."""
+Table = Annotated[str, AfterValidator(_check_table), AfterValidator(_not_empty)]
+OptionalTable = Annotated[str, AfterValidator(_check_table)]
+"""A table, or "" where the application has none."""
+Column = Annotated[str, AfterValidator(_check_identifier), AfterValidator(_not_empty)]
+OptionalColumn = Annotated[str, AfterValidator(_check_identifier)]
+"""A column, or "" where the table has none."""
+Role = Annotated[str, AfterValidator(_check_identifier)]
+Words = Annotated[tuple[str, ...], AfterValidator(_check_words)]
+"""Status words, exactly as they stand in the table."""
+Zone = Annotated[str, AfterValidator(_check_zone)]
+Dsn = Annotated[SecretStr, AfterValidator(_check_dsn)]
+Url = Annotated[str, AfterValidator(_check_optional_url)]
+"""An address that is no secret, or ""."""
+SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
+"""An address that is a credential."""
+Listen = Annotated[str, AfterValidator(_check_listen)]
+Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
+Host = Annotated[str, AfterValidator(_check_host)]
+Name = Annotated[str, AfterValidator(_check_name)]
+"""The NAME of a `[channels.NAME]` or `[providers.NAME]`."""
+Currency = Annotated[str, AfterValidator(_check_currency)]

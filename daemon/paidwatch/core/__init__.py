@@ -1,0 +1,1 @@
+"""Decisions, pure: standard library only; no await, clock, log or randomness."""

@@ -1,0 +1,98 @@
+"""What granting a payment writes: the user's after image and one event, computed once from the facts.
+
+A grant is what the application would have written, had its webhook run, with two differences (domain.md §4, I4): time
+of the same tier that was paid for before is kept, and a tier is never lowered.
+
+Where the new period starts:
+- same tier, not revoked, paid-until in the future: there; the days left were paid for;
+- otherwise, also when the plan is higher than the tier held: at `now`, as the application does;
+- for ever (paid-until is NULL) in the same tier, not revoked and in force stays for ever: nothing is added, nothing is
+  taken away. NULL of any other user, above all a new one, means that nothing was set yet and gets a finite period.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from paidwatch.core.access import after
+from paidwatch.core.guards import Reason, lowers_tier
+from paidwatch.core.model import Facts, Payment, Plan, Subscriber
+
+ACTIVATED = "activated"
+"""The event type by which the application itself records an activation."""
+
+UserValue = str | datetime | None
+EventValue = str | bool | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One activation, complete: a retry writes these values and computes nothing again."""
+
+    payment_id: str
+    user_id: str
+    user: Mapping[str, UserValue]
+    """Canonical column → value: status, tier, plan_id, paid_until, last_paid_at, touched_at, revoked_at. What the
+    application has no column for is left out by the store."""
+    event_type: str
+    event_data: Mapping[str, EventValue]
+    """Fit for JSON as it is."""
+    external_id: str
+    """Unique per payment: a barrier against a second activation that the application sees too."""
+
+
+def plan_grant(facts: Facts, now: datetime, *, active_word: str = "active") -> Grant | Reason:
+    """Return what to write for a payment at `now`, with the first of the configured words for an active status.
+
+    Without payment, plan or user, or where the tier would be lowered, there is nothing to write: the answer is then the
+    reason. The guards refuse all of these before; a grant that nobody guarded must not come into being.
+    """
+    if facts.payment is None:
+        return Reason.NO_PAYMENT
+    if facts.plan is None:
+        return Reason.NO_PLAN
+    if facts.subscriber is None:
+        return Reason.NO_USER
+    if lowers_tier(facts.subscriber, facts.plan):
+        return Reason.LOWER_TIER
+    user: dict[str, UserValue] = {
+        "status": active_word,
+        "tier": facts.plan.id,
+        "plan_id": facts.plan.id,
+        "paid_until": _paid_until(facts.subscriber, facts.plan, now),
+        "last_paid_at": now,
+        "touched_at": now,
+        "revoked_at": None,
+    }
+    return Grant(
+        payment_id=facts.payment.id,
+        user_id=facts.subscriber.id,
+        user=user,
+        event_type=ACTIVATED,
+        event_data=_event(facts.payment, facts.plan, now),
+        external_id=f"paidwatch:{facts.payment.id}",
+    )
+
+
+def _paid_until(user: Subscriber, plan: Plan, now: datetime) -> datetime | None:
+    """Return the end of the granted period, None for ever; one payment adds at most one duration."""
+    same = user.paid_until_watched and user.tier_watched and user.tier == plan.id and user.revoked_at is None
+    if same and user.paid_until is None and user.status_active is not False:
+        return None
+    start = user.paid_until if same and user.paid_until is not None else now
+    return after(max(start, now), plan.duration)
+
+
+def _event(payment: Payment, plan: Plan, now: datetime) -> Mapping[str, EventValue]:
+    """Return the event's data: the application's own fields, and where it comes from."""
+    return {
+        "plan_id": plan.id,
+        "plan_name": plan.name or plan.id,
+        "payment_reference": payment.reference or payment.id,
+        "payment_id": payment.id,
+        "activated_at": now.isoformat(),
+        "features": (),
+        "telegram_access": True,
+        "discord_access": True,
+        "source": "paidwatch",
+    }

@@ -1,0 +1,106 @@
+"""The sentences of a message: one place where every kind of gap and every way it can end is put into words."""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, assert_never
+
+from paidwatch.core.model import GapKind, Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrong:
+    """One kind of gap, in words."""
+
+    brief: str
+    """The end of a subject."""
+    now: str
+    """While it lasts."""
+    then: str
+    """After it is over."""
+
+
+_GRACE: Final = "The payment is complete, the grace period is over, and"
+_ENDED: Final = "The payment was complete, the grace period was over, and"
+
+_WRONG: Final = MappingProxyType(
+    {
+        GapKind.PAID_NOT_ACTIVE: Wrong(
+            brief="not active",
+            now=f"{_GRACE} the user is not active.",
+            then=f"{_ENDED} the user was not active.",
+        ),
+        GapKind.TIER_MISMATCH: Wrong(
+            brief="on a lower tier",
+            now=f"{_GRACE} the user has a lower tier than was paid for.",
+            then=f"{_ENDED} the user had a lower tier than was paid for.",
+        ),
+        GapKind.RENEWAL_NOT_APPLIED: Wrong(
+            brief="renewal not applied",
+            now=f"{_GRACE} the subscription has not been extended.",
+            then=f"{_ENDED} the subscription had not been extended.",
+        ),
+        GapKind.PAID_BUT_REVOKED: Wrong(
+            brief="access revoked",
+            now=f"{_GRACE} the user's access is revoked.",
+            then=f"{_ENDED} the user's access was revoked.",
+        ),
+        GapKind.ACTIVATION_FAILED: Wrong(
+            brief="activation failed",
+            now="The payment is complete, and the application reported that it could not activate the user.",
+            then="The payment was complete, and the application had reported that it could not activate the user.",
+        ),
+        GapKind.AMOUNT_MISMATCH: Wrong(
+            brief="less than the price",
+            now=f"{_GRACE} the user was not given what was ordered: less was paid than the plan costs.",
+            then=f"{_ENDED} the user was not given what was ordered: less was paid than the plan costs.",
+        ),
+        GapKind.REVERSED_BUT_ACTIVE: Wrong(
+            brief="still has access",
+            now="The payment was reversed, and the user still has the access it bought.",
+            then="The payment was reversed, and the user still had the access it bought.",
+        ),
+        GapKind.USER_MISSING_OR_DISABLED: Wrong(
+            brief="user missing or disabled",
+            now=f"{_GRACE} there is no such user, or the user is disabled.",
+            then=f"{_ENDED} there was no such user, or the user was disabled.",
+        ),
+    }
+)
+
+
+def wrong(kind: GapKind) -> Wrong:
+    """Return the words for one kind of gap."""
+    return _WRONG[kind]
+
+
+def ending(kind: GapKind | None, outcome: Outcome | None) -> str:
+    """Return the sentence that says how a story ended."""
+    match outcome:
+        case Outcome.FIXED:
+            return "paidwatch activated the user."
+        case Outcome.ACTIVATED:
+            return "The user now has what was paid for."
+        case Outcome.SUPERSEDED:
+            return "A newer payment of the user buys at least as much."
+        case Outcome.REVERSED if kind is GapKind.REVERSED_BUT_ACTIVE:
+            return "Nothing of the access is left to take back."
+        case Outcome.REVERSED:
+            return "The payment was reversed, so nothing is owed any more."
+        case Outcome.LEFT:
+            return "The payment is not marked as paid any more."
+        case Outcome.GONE:
+            return "The payment's row was deleted."
+        case Outcome.ADMIN:
+            return "The user is an administrator, who has access whatever was paid."
+        case Outcome.NOTHING_PAID:
+            return "No money is at stake: the plan is free, or nothing was paid."
+        case Outcome.ENDED:
+            return "The user was activated, and an administrator ended it on purpose."
+        case Outcome.DISMISSED:
+            return "It was dismissed."
+        case Outcome.BASELINE:
+            return "It is history from before paidwatch was installed and is followed no further."
+        case None:
+            return "It is over."
+        case _ as unreachable:
+            assert_never(unreachable)

@@ -1,0 +1,64 @@
+"""The one alarm clock: sleeps to the earliest of what is due and a poke, then has it decided."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from paidwatch.flow.activate import Activate
+from paidwatch.flow.decide import Decide
+from paidwatch.flow.signal import Signal
+from paidwatch.ops.status import Status
+from paidwatch.store.pool import Database, Session
+
+WORKER = "decide"
+TICK_LIMIT = timedelta(minutes=3)
+
+
+class Alarm:
+    """Decides and activates when it is time."""
+
+    def __init__(
+        self, *, database: Database, decide: Decide, activate: Activate, status: Status, on_news: Callable[[], None]
+    ) -> None:
+        """Bind what is to be done, and whom to tell that there is something to deliver."""
+        self._database = database
+        self._decide = decide
+        self._activate = activate
+        self._status = status
+        self._on_news = on_news
+        self.poke = Signal()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Finish the tick under way, begin no more."""
+        self._stopping = True
+        self.poke.ring()
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises DatabaseError."""
+        while not self._stopping:
+            self._status.busy(WORKER, TICK_LIMIT)
+            await self.catch_up()
+            wait = await self._database.read(self._next)
+            self._status.beat(WORKER)
+            if wait is None or wait > timedelta():
+                self._status.due_in(wait)
+                await self.poke.wait(wait)
+                self._status.due_in(None)
+
+    async def catch_up(self) -> None:
+        """Handle everything that is due now."""
+        while not self._stopping:
+            ticked = await self._decide.tick()
+            if ticked.told:
+                self._on_news()
+            granted = await self._activate.run_due() if ticked.activations or not ticked.claimed else 0
+            if granted:
+                self._on_news()
+            if not ticked.claimed and not granted:
+                return
+
+    @staticmethod
+    async def _next(session: Session) -> timedelta | None:
+        row = await session.one("next_alarm")
+        waits = [span for span in (row["decide"], row["activate"]) if span is not None]
+        return min(waits) if waits else None

@@ -1,0 +1,189 @@
+"""Decide: claim what is due, judge it, and record verdict, alert, activation claim and deliveries in one transaction."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from paidwatch.core.model import Gap, GapKind, Outcome, Settled, Waiting
+from paidwatch.core.timing import next_reminder
+from paidwatch.core.verdict import judge
+from paidwatch.errors import Unreadable
+from paidwatch.flow.claim import Claimant
+from paidwatch.flow.policy import Policy
+from paidwatch.log import Log
+from paidwatch.ops.metrics import Metrics
+from paidwatch.store import watches
+from paidwatch.store.pool import Database, Session
+from paidwatch.store.watches import Claimed, Closed, Known, NewGap, Told
+
+BATCH = 2_000
+HOLD = timedelta(seconds=10)
+"""A message about a gap waits this long for the activation that was claimed with it; then it goes out as it is."""
+LATE = timedelta(seconds=5)
+"""A payment that was noticed later than this is told with the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """What one tick did."""
+
+    claimed: int
+    told: int
+    """Deliveries were queued or changed."""
+    activations: int
+    """Activations were claimed."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Sorted:
+    """Verdicts by what is to be written."""
+
+    waiting: dict[str, datetime]
+    settled: dict[str, tuple[str, datetime]]
+    gaps: list[tuple[Known, Gap]]
+    poisoned: list[str]
+
+
+class Decide:
+    """One tick after the other; the alarm says when."""
+
+    def __init__(self, *, database: Database, policy: Callable[[], Policy], claimant: Claimant, metrics: Metrics, log: Log) -> None:
+        """Bind the database and the owner's choices."""
+        self._database = database
+        self._policy = policy
+        self._claimant = claimant
+        self._metrics = metrics
+        self._log = log
+
+    async def tick(self) -> Ticked:
+        """Judge one batch of what is due. Raises DatabaseError; then nothing was written."""
+        try:
+            return await self._tick(BATCH)
+        except Unreadable as error:
+            self._log.warning("decide.batch_failed", "a batch could not be judged; looking at its payments singly", error=str(error))
+        try:
+            return await self._tick(1)
+        except Unreadable as error:
+            payment = await self._database.write(lambda session: session.value("postpone_first"))
+            self._log.error("decide.poisoned", "a payment cannot be read and is tried again later", payment=payment, error=str(error))
+            return Ticked(claimed=1, told=0, activations=0)
+
+    async def _tick(self, most: int) -> Ticked:
+        policy = self._policy()
+
+        async def body(session: Session) -> tuple[Claimed, list[Told], list[Closed], int, int]:
+            await session.rows("remind", most)
+            claimed = await watches.claim_due(session, most=most, slack=policy.rules.period_slack, graces=policy.graces())
+            found = self._judge(claimed, policy)
+            for payment_id in found.poisoned:
+                await session.rows("postpone_poisoned", payment_id)
+            await watches.postpone(session, found.waiting)
+            closed = await watches.close_watches(session, found.settled)
+            claims = await self._claimant.consider(session, found.gaps, claimed.now)
+            told = await watches.open_gaps(
+                session,
+                [self._new_gap(known, gap, claims.notes(known.facts.payment_id), claims.has(known.facts.payment_id)) for known, gap in found.gaps],
+                channels=policy.channels,
+                first_reminder=policy.reminders[0] if policy.reminders else None,
+                hold=HOLD,
+            )
+            reminded = await self._remind(session, told, policy)
+            return claimed, told, closed, claims.count, reminded
+
+        claimed, told, closed, claims, reminded = await self._database.write(body)
+        self._report(claimed, told, closed)
+        return Ticked(
+            claimed=claimed.settled + len(claimed.open),
+            told=sum(1 for alert in told if alert.fresh) + sum(1 for watch in closed if watch.alert_id is not None) + reminded,
+            activations=claims,
+        )
+
+    def _judge(self, claimed: Claimed, policy: Policy) -> _Sorted:
+        found = _Sorted(waiting={}, settled={}, gaps=[], poisoned=[])
+        for known in claimed.open:
+            payment_id = known.facts.payment_id
+            try:
+                verdict = judge(known.facts, policy.rules, claimed.now)
+            except Exception as error:  # noqa: BLE001  one payment that cannot be judged must not hold up the others
+                self._log.error("decide.poisoned", "a payment cannot be judged and is tried again later", payment=payment_id, error=repr(error))
+                found.poisoned.append(payment_id)
+                continue
+            match verdict:
+                case Waiting(until=until):
+                    found.waiting[payment_id] = until
+                case Settled(outcome=outcome, at=at):
+                    found.settled[payment_id] = (outcome.value, at)
+                case Gap():
+                    found.gaps.append((known, verdict))
+                case _ as unreachable:
+                    assert_never(unreachable)
+        return found
+
+    @staticmethod
+    def _new_gap(known: Known, gap: Gap, notes: tuple[str, ...], claimed: bool) -> NewGap:  # noqa: FBT001  one fact of many
+        return NewGap(
+            payment_id=known.facts.payment_id,
+            kind=gap.kind.value,
+            cause=gap.cause,
+            detail=gap.detail[:2000],
+            delay=delay_of(known),
+            notes=notes,
+            claimed=claimed,
+        )
+
+    @staticmethod
+    async def _remind(session: Session, told: list[Told], policy: Policy) -> int:
+        standing = [alert.payment_id for alert in told if not alert.fresh]
+        if not standing:
+            return 0
+        due = await session.rows("reminders", standing)
+        if due:
+            upcoming = [next_reminder(row["opened_at"], row["reminders"] + 1, policy.reminders) for row in due]
+            await session.rows("send_reminders", [row["alert_id"] for row in due], upcoming)
+        return len(due)
+
+    def _report(self, claimed: Claimed, told: list[Told], closed: list[Closed]) -> None:
+        if claimed.settled:
+            self._metrics.settled(Outcome.ACTIVATED, claimed.settled)
+            for span in claimed.took:
+                self._metrics.activated_after(span)
+            self._log.debug("watch.settled", "payments were activated as they should be", count=claimed.settled)
+        for alert in told:
+            if alert.fresh:
+                self._metrics.gap_opened(GapKind(alert.kind))
+                self._log.warning("gap.opened", "a gap was opened", kind=alert.kind, payment=alert.payment_id, alert=alert.alert_id)
+        for watch in closed:
+            self._metrics.settled(Outcome(watch.outcome))
+            if watch.outcome == Outcome.ACTIVATED:
+                self._metrics.activated_after(watch.took)
+            if watch.alert_id is None:
+                self._log.debug("watch.closed", "a watch was closed", payment=watch.payment_id, outcome=watch.outcome)
+            else:
+                self._metrics.gap_closed(GapKind(watch.kind))
+                self._log.info(
+                    "gap.closed", "a gap was closed", payment=watch.payment_id, outcome=watch.outcome, kind=watch.kind, alert=watch.alert_id
+                )
+
+
+def delay_of(known: Known) -> str:
+    """Say why a payment was noticed late, if it was: then nobody listened when it became paid."""
+    if known.noticed_at is None:
+        return ""
+    late = known.noticed_at - known.facts.paid_at
+    if late < LATE:
+        return ""
+    return f"paidwatch noticed the payment {spoken(late)} late: it was not listening, or the change reached it by reconciliation"
+
+
+def spoken(span: timedelta) -> str:
+    """Return a span for people: `42 s`, `3 min`, `2 h 5 min`, `3 d 4 h`."""
+    seconds = int(span.total_seconds())
+    days, hours, minutes = seconds // 86400, seconds // 3600 % 24, seconds // 60 % 60
+    if seconds < 60:  # noqa: PLR2004  a minute
+        return f"{seconds} s"
+    if days:
+        return f"{days} d {hours} h" if hours else f"{days} d"
+    if hours:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{minutes} min"

@@ -1,0 +1,203 @@
+"""Deliver: one worker per channel leases what is due, sends it outside of any transaction, and marks it afterwards.
+
+Crash points: after the lease, the message goes out when the lease is over, or at once under a new leader; between the
+channel's acceptance and our commit, it goes out once more, with the same message id.
+"""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from secrets import token_hex
+from typing import assert_never
+
+import anyio
+
+from paidwatch.core.model import Notice
+from paidwatch.core.render import render
+from paidwatch.core.timing import retry_delay
+from paidwatch.errors import DeliveryError, Fault
+from paidwatch.flow.policy import Policy
+from paidwatch.flow.signal import Signal
+from paidwatch.log import Log
+from paidwatch.ops.metrics import DeliveryResult, Metrics
+from paidwatch.ops.status import Status
+from paidwatch.ports import Clock, Message, Transport
+from paidwatch.store import outbox
+from paidwatch.store.outbox import Attempt, Due
+from paidwatch.store.pool import Database, Session
+
+SEND_LIMIT = timedelta(seconds=20)
+"""A transport ends within 15 seconds; this is for one that does not."""
+BROKEN_PAUSE = timedelta(minutes=15)
+"""A broken channel is tried again this often: it may have been repaired."""
+
+
+class Deliver:
+    """The worker of one channel."""
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        database: Database,
+        policy: Callable[[], Policy],
+        clock: Clock,
+        status: Status,
+        metrics: Metrics,
+        log: Log,
+    ) -> None:
+        """Bind one channel."""
+        self.transport = transport
+        self._database = database
+        self._policy = policy
+        self._clock = clock
+        self._status = status
+        self._metrics = metrics
+        self._log = log
+        self._lease = token_hex(8)
+        self._name = f"deliver {transport.name}"
+        self.wake = Signal()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Finish what is under way, take on nothing more."""
+        self._stopping = True
+        self.wake.ring()
+
+    async def run(self) -> None:
+        """Tell this channel what it is due, until stopped. Raises DatabaseError."""
+        while not self._stopping:
+            self._status.busy(self._name, SEND_LIMIT * 4)
+            started = self._clock.monotonic()
+            sent = await self.send_batch()
+            if sent:
+                await self._keep_pace(started)
+                continue
+            wait = await self._database.read(lambda session: outbox.next_delivery(session, self.transport.name))
+            self._status.beat(self._name)
+            if wait is None or wait > timedelta():
+                await self.wake.wait(wait)
+
+    async def send_batch(self) -> int:
+        """Lease and send as much as the channel takes at once; return how many messages that was."""
+        policy = self._policy()
+        batch = await self._database.write(
+            lambda session: outbox.claim(
+                session, self.transport.name, lease=self._lease, span=policy.lease, most=self.transport.parallel
+            )
+        )
+        async with anyio.create_task_group() as group:
+            for due in batch:
+                group.start_soon(self._tell, due, name=f"delivery {due.delivery_id}")
+        return len(batch)
+
+    async def _keep_pace(self, started: timedelta) -> None:
+        rest = started + self.transport.pace - self._clock.monotonic()
+        if rest > timedelta() and not self._stopping:
+            self._status.beat(self._name)
+            await self._clock.sleep(rest)
+
+    async def _tell(self, due: Due) -> None:
+        notice = render(due.story, now=due.now)
+        message = Message(
+            notice=notice,
+            key=f"{due.installation_id}.{due.story.alert_id}.{due.revision}",
+            thread=f"{due.installation_id}.{due.story.alert_id}",
+            earlier=due.reference,
+        )
+        started = self._clock.monotonic()
+        try:
+            with anyio.fail_after(SEND_LIMIT.total_seconds()):
+                receipt = await self.transport.send(message)
+        except DeliveryError as error:
+            await self._not_taken(due, notice, error, self._clock.monotonic() - started)
+            return
+        except Exception as error:  # noqa: BLE001  a channel that breaks its contract must not stop the others
+            slip = DeliveryError(f"{type(error).__name__} in the channel", fault=Fault.TRANSIENT, code=type(error).__name__)
+            await self._not_taken(due, notice, slip, self._clock.monotonic() - started)
+            return
+        attempt = Attempt(
+            delivery_id=due.delivery_id,
+            revision=due.revision,
+            word=notice.word.value,
+            took=self._clock.monotonic() - started,
+            result="sent",
+            code=receipt.code,
+            size=receipt.size,
+        )
+        opened_at = None
+
+        async def record(session: Session) -> None:
+            nonlocal opened_at
+            opened_at = await outbox.record_sent(session, due, receipt)
+            await outbox.record_attempt(session, attempt)
+
+        await self._database.write(record)
+        latency = None if opened_at is None else due.now - opened_at + attempt.took
+        self._metrics.attempted(self.transport.name, DeliveryResult.SENT, latency)
+        self._log.info(
+            "delivery.sent",
+            "a message was taken",
+            channel=self.transport.name,
+            alert=due.story.alert_id,
+            word=notice.word.value,
+            code=receipt.code,
+            bytes=receipt.size,
+        )
+        if await self._database.write(lambda session: outbox.channel_works(session, self.transport.name)):
+            self._log.warning("channel.works", "a broken channel works again", channel=self.transport.name)
+
+    async def _not_taken(self, due: Due, notice: Notice, error: DeliveryError, took: timedelta) -> None:
+        policy = self._policy()
+        wait = retry_delay(due.attempts, roll=random.random(), retry_after=error.retry_after)  # noqa: S311  jitter is no secret
+        exhausted = due.now - due.trying_since >= policy.give_up
+        result = self._consequence(error.fault, exhausted=exhausted)
+        attempt = Attempt(
+            delivery_id=due.delivery_id,
+            revision=due.revision,
+            word=notice.word.value,
+            took=took,
+            result=error.fault.value,
+            code=error.code,
+            error=error.message,
+        )
+
+        async def record(session: Session) -> None:
+            await outbox.record_attempt(session, attempt)
+            if result is DeliveryResult.DEAD:
+                await outbox.record_dead(session, due, error)
+            elif result is DeliveryResult.HELD:
+                await outbox.record_retry(session, due, BROKEN_PAUSE, error)
+                await outbox.hold_channel(session, self.transport.name, BROKEN_PAUSE, error.message)
+            else:
+                await outbox.record_retry(session, due, wait, error)
+                if error.retry_after is not None:
+                    await outbox.hold_channel(session, self.transport.name, wait, None)
+
+        await self._database.write(record)
+        self._metrics.attempted(self.transport.name, result)
+        self._log.warning(
+            "delivery.failed",
+            "a message was not taken",
+            channel=self.transport.name,
+            alert=due.story.alert_id,
+            fault=error.fault.value,
+            code=error.code,
+            result=result.value,
+            attempt=due.attempts,
+            error=error.message,
+        )
+
+    @staticmethod
+    def _consequence(fault: Fault, *, exhausted: bool) -> DeliveryResult:
+        match fault:
+            case Fault.MESSAGE:
+                return DeliveryResult.DEAD
+            case Fault.CHANNEL:
+                return DeliveryResult.DEAD if exhausted else DeliveryResult.HELD
+            case Fault.TRANSIENT:
+                return DeliveryResult.DEAD if exhausted else DeliveryResult.RETRY
+            case _ as unreachable:
+                assert_never(unreachable)
+
+

@@ -1,0 +1,135 @@
+"""Listening: one connection for LISTEN, one for the locks; proven before anything relies on them."""
+
+from collections.abc import Callable
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import asyncpg
+
+from paidwatch.errors import Unfit, Unreachable
+from paidwatch.flow.signal import Signal
+from paidwatch.store.connect import Connection, Target, connect, milliseconds, translated
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from paidwatch.store.statements import Statements
+
+CHANNEL = "paidwatch"
+_PROOF = 10.0
+"""Seconds that a message to oneself may take."""
+
+
+class Ears:
+    """The connection that LISTENs. It rings `signal`, and `lost` once the server is gone."""
+
+    def __init__(self, target: Target, statements: "Statements", signal: Signal) -> None:
+        """Remember where to listen and whom to tell."""
+        self._target = target
+        self._statements = statements
+        self._signal = signal
+        self._nonces: dict[str, anyio.Event] = {}
+        self._connection: Connection | None = None
+        self.lost = anyio.Event()
+        self.on_ring: Callable[[], None] | None = None
+
+    async def open(self) -> None:
+        """Connect, LISTEN, and prove it by a message to oneself from the query path.
+
+        asyncpg may drop a notification that arrives in the same read as LISTEN's reply, so nothing may rely on the
+        subscription before the proof. Raises Unfit behind a pooler in transaction mode, and DatabaseError.
+        """
+        connection = await connect(self._target, purpose="listen")
+        self._connection = connection
+        connection.add_termination_listener(self._ended)
+        with translated():
+            await connection.add_listener(CHANNEL, self._heard)
+            await self._prove(connection)
+
+    async def _prove(self, connection: Connection) -> None:
+        pooled = Unfit(
+            "notifications do not arrive: the connection goes through a pooler in transaction or statement mode",
+            remedy="Point [database] dsn at PostgreSQL itself, or use session pooling for paidwatch.",
+        )
+        if not await connection.fetchval(self._statements["listening"]):
+            raise pooled
+        nonce = token_hex(8)
+        arrived = self._nonces[nonce] = anyio.Event()
+        await connection.execute(self._statements["self_test"], nonce)
+        with anyio.move_on_after(_PROOF):
+            await arrived.wait()
+        del self._nonces[nonce]
+        if not arrived.is_set():
+            raise pooled
+
+    def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:  # noqa: ANN401  asyncpg's callback
+        nonce = self._nonces.get(str(payload))
+        if nonce is not None:
+            nonce.set()
+            return
+        self._signal.ring()
+        if self.on_ring is not None:
+            self.on_ring()
+
+    def _ended(self, _connection: Any) -> None:  # noqa: ANN401  asyncpg's callback
+        self.lost.set()
+
+    def close(self) -> None:
+        """Drop the connection; never waits."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+
+class Locks:
+    """The session that holds the bell and leadership: while a session waits for a lock it hears nothing, so it is another one."""
+
+    def __init__(self, target: Target, statements: "Statements") -> None:
+        """Remember where to connect."""
+        self._target = target
+        self._statements = statements
+        self._connection: Connection | None = None
+        self.lost = anyio.Event()
+
+    async def open(self, wait: "timedelta") -> None:
+        """Connect; no wait for a lock takes longer than `wait`."""
+        settings = {"lock_timeout": str(milliseconds(wait)), "statement_timeout": "0"}
+        self._connection = await connect(self._target, purpose="locks", settings=settings)
+        self._connection.add_termination_listener(lambda _connection: self.lost.set())
+
+    async def lead(self) -> bool:
+        """Ask for leadership once; False if another daemon still has it when the wait is over."""
+        return await self._take("lead")
+
+    async def patience(self, wait: "timedelta") -> None:
+        """Change how long a wait for a lock may take."""
+        with translated():
+            await self._open().execute("SELECT set_config('lock_timeout', $1, false)", str(milliseconds(wait)))
+
+    async def hold_bell(self) -> bool:
+        """Ask for the bell once; True when writers ring from now on."""
+        return await self._take("hold_bell")
+
+    async def release_bell(self) -> None:
+        """Let writers share the bell: we are awake."""
+        with translated():
+            await self._open().execute(self._statements["release_bell"])
+
+    def close(self) -> None:
+        """Drop the connection, and with it every lock."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+    async def _take(self, name: str) -> bool:
+        with translated():
+            try:
+                await self._open().execute(self._statements[name], timeout=None)
+            except asyncpg.LockNotAvailableError:
+                return False
+        return True
+
+    def _open(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            message = "the connection that holds the locks is gone"
+            raise Unreachable(message, remedy="It is opened again by itself.")
+        return self._connection

@@ -1,0 +1,155 @@
+"""Reconcile: the row is the truth. Paid payments that no trigger told of get their watch; history is told in one digest."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import anyio
+
+from paidwatch.core.model import Gap, Outcome, Settled, Waiting
+from paidwatch.core.verdict import judge
+from paidwatch.flow.decide import spoken
+from paidwatch.flow.policy import Policy
+from paidwatch.log import Log
+from paidwatch.ops.status import Status
+from paidwatch.store import watches
+from paidwatch.store.facts import read_facts
+from paidwatch.store.installation import Installed
+from paidwatch.store.pool import Database, Session
+from paidwatch.store.watches import Known
+
+WORKER = "reconcile"
+LIMIT = timedelta(minutes=10)
+_BATCH = 2_000
+_PURGE = 2_000
+_PURGE_PAUSE = 0.2
+_UNHURRIED = timedelta(hours=24)
+
+
+@dataclass(slots=True, kw_only=True)
+class History:
+    """What the first run found in the past."""
+
+    kinds: Counter[str] = field(default_factory=Counter[str])
+    money: defaultdict[str, Decimal] = field(default_factory=lambda: defaultdict[str, Decimal](Decimal))
+    oldest: datetime | None = None
+
+    def add(self, known: Known, gap: Gap) -> None:
+        """Count one gap."""
+        self.kinds[gap.kind.value] += 1
+        payment = known.facts.payment
+        if payment is not None and payment.amount is not None:
+            self.money[payment.currency or "?"] += payment.amount
+        if self.oldest is None or known.facts.paid_at < self.oldest:
+            self.oldest = known.facts.paid_at
+
+    def lines(self, now: datetime, look_back: timedelta) -> Sequence[str]:
+        """Return the digest, one fact a line."""
+        money = ", ".join(f"{amount} {currency}" for currency, amount in sorted(self.money.items()))
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())
+        return (
+            f"{self.kinds.total()} payments of the last {spoken(look_back)} are gaps already: {kinds}.",
+            f"Money at risk: {money or 'unknown'}.",
+            f"Oldest: paid {spoken(now - self.oldest)} ago." if self.oldest else "",
+            "They are history of the time before the installation: listed by `paidwatch check`, not followed and not changed.",
+        )
+
+
+class Reconcile:
+    """The net below triggers and notifications."""
+
+    def __init__(
+        self, *, database: Database, policy: Callable[[], Policy], status: Status, log: Log, on_news: Callable[[], None]
+    ) -> None:
+        """Bind the database and whom to tell that watches appeared."""
+        self._database = database
+        self._policy = policy
+        self._status = status
+        self._log = log
+        self._on_news = on_news
+
+    async def catch_up(self, found: Installed) -> int:
+        """On every connect: watch what is unwatched and judge every open gap anew; return how many watches are new."""
+        policy = self._policy()
+        row = await self._database.write(
+            lambda session: session.one(
+                "watch_paid",
+                policy.look_back,
+                *policy.graces(),
+                found.installed_at if found.baseline_at is None else None,
+            )
+        )
+        if found.baseline_at is None:
+            await self._baseline(policy)
+        await self._database.write(lambda session: session.rows("wake_gaps"))
+        fresh: int = row["found"] - row["history"]
+        if fresh:
+            self._log.warning("reconcile.found", "paid payments had no watch", count=fresh)
+        return fresh
+
+    async def run(self) -> None:
+        """Now and then: look for what was missed, remove what is past its keeping. Raises DatabaseError."""
+        while True:
+            every = self._policy().reconcile_every
+            await anyio.sleep((every or _UNHURRIED).total_seconds())
+            self._status.busy(WORKER, LIMIT)
+            if every:
+                await self._look()
+            await self._purge()
+            self._status.beat(WORKER)
+
+    async def _look(self) -> None:
+        policy = self._policy()
+        found: int = await self._database.write(lambda session: session.value("watch_paid", policy.look_back, *policy.graces(), None))
+        if found:
+            self._log.warning("reconcile.found", "paid payments had no watch", count=found)
+            self._on_news()
+
+    async def _baseline(self, policy: Policy) -> None:
+        history = History()
+        now: datetime | None = None
+        while True:
+            batch = await self._database.write(lambda session: self._judge_history(session, policy, history))
+            if batch is None:
+                break
+            now = batch
+        lines = [line for line in history.lines(now, policy.look_back) if line] if now and history.kinds else []
+
+        async def body(session: Session) -> None:
+            if lines:
+                await session.rows("open_digest", "baseline", "", lines, list(policy.channels))
+            await session.rows("baseline_done")
+
+        await self._database.write(body)
+        self._log.info("baseline.done", "the first run took the past as it is", gaps=history.kinds.total())
+
+    @staticmethod
+    async def _judge_history(session: Session, policy: Policy, history: History) -> datetime | None:
+        rows = await session.rows("close_history", *policy.graces(), _BATCH)
+        if not rows:
+            return None
+        now: datetime = rows[0]["now"]
+        outcomes: dict[str, str] = {}
+        waiting: dict[str, datetime] = {}
+        for row in rows:
+            known = Known(facts=read_facts(row), noticed_at=None, signed=False)
+            verdict = judge(known.facts, policy.rules, now)
+            match verdict:
+                case Gap():
+                    history.add(known, verdict)
+                    outcomes[known.facts.payment_id] = Outcome.BASELINE.value
+                case Settled(outcome=outcome):
+                    outcomes[known.facts.payment_id] = outcome.value
+                case Waiting(until=until):
+                    waiting[known.facts.payment_id] = until
+        await watches.postpone(session, waiting)
+        await session.rows("close_as_history", list(outcomes), list(outcomes.values()))
+        return now
+
+    async def _purge(self) -> None:
+        policy = self._policy()
+        for name, keep in (("purge_closed", policy.keep_closed), ("purge_attempts", policy.keep_attempts)):
+            while await self._database.write(lambda session, name=name, keep=keep: session.value(name, keep, _PURGE)) == _PURGE:
+                await anyio.sleep(_PURGE_PAUSE)

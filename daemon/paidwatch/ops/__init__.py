@@ -1,0 +1,1 @@
+"""What concerns the daemon itself: its service manager, its metrics, its demo, its health."""

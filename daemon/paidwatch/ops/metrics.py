@@ -1,0 +1,185 @@
+"""What is counted, for Prometheus: one registry per daemon, every label value from a closed set.
+
+Every series exists from the start with 0, so that a rate over the first event is right and an absent series is a fault.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from enum import StrEnum
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from paidwatch.core.model import GapKind, Outcome
+from paidwatch.ops.status import Role, Status
+
+OTHER = "other"
+"""Stands for a channel that is not configured (any more), so that no name from a row becomes a series."""
+
+_DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+_ACTIVATION_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400, 259200, 604800)
+
+
+class DeliveryResult(StrEnum):
+    """How one attempt to deliver a message ended."""
+
+    SENT = "sent"
+    RETRY = "retry"
+    """Not taken; it will be tried again."""
+    HELD = "held"
+    """The channel itself is broken: kept until it is repaired."""
+    DEAD = "dead"
+    """Given up: a dead letter."""
+
+
+class ActivationResult(StrEnum):
+    """How one attempt to activate a subscription ended."""
+
+    DONE = "done"
+    SHADOW = "shadow"
+    """Every guard said yes, and the mode forbids to write."""
+    REFUSED = "refused"
+    """A guard said no."""
+    FAILED = "failed"
+
+
+class Metrics:
+    """The counters the flow writes, beside the gauges that are read from the status board at every scrape."""
+
+    def __init__(self, *, status: Status, version: str, channels: Iterable[str]) -> None:
+        """Create every series; `channels` are the configured names."""
+        self._registry = registry = CollectorRegistry(auto_describe=True)
+        self._channels: frozenset[str] = frozenset()
+
+        self._drained = Counter("paidwatch_inbox_drained_rows", "Inbox rows taken in.", registry=registry)
+        self._rings = Counter("paidwatch_rings", "Rings of the doorbell heard.", registry=registry)
+        self._reconnects = Counter(
+            "paidwatch_listen_reconnects", "Times that listening was lost and found again.", registry=registry
+        )
+        self._created = Counter("paidwatch_watches_created", "Watches opened.", registry=registry)
+        self._settled = Counter("paidwatch_watches_settled", "Watches closed.", ["outcome"], registry=registry)
+        self._opened = Counter("paidwatch_gaps_opened", "Gaps found.", ["kind"], registry=registry)
+        self._closed = Counter("paidwatch_gaps_closed", "Gaps that ended.", ["kind"], registry=registry)
+        self._open = Gauge("paidwatch_gaps_open", "Gaps open now.", ["kind"], registry=registry)
+        self._deliveries = Counter(
+            "paidwatch_deliveries", "Attempts to deliver a message.", ["channel", "result"], registry=registry
+        )
+        self._delivery_latency = Histogram(
+            "paidwatch_delivery_latency_seconds",
+            "From the decision to say something to the channel's acceptance.",
+            ["channel"],
+            buckets=_DELIVERY_BUCKETS,
+            registry=registry,
+        )
+        self._activation_latency = Histogram(
+            "paidwatch_activation_latency_seconds",
+            "From the payment becoming paid to the subscription being active.",
+            buckets=_ACTIVATION_BUCKETS,
+            registry=registry,
+        )
+        self._activations = Counter(
+            "paidwatch_activations", "Attempts of paidwatch to activate.", ["result"], registry=registry
+        )
+        Info("paidwatch_build", "The running program.", registry=registry).info({"version": version})
+        registry.register(_StatusCollector(status))
+
+        for outcome in Outcome:
+            self._settled.labels(outcome.value)
+        for kind in GapKind:
+            for family in (self._opened, self._closed, self._open):
+                family.labels(kind.value)
+        for result in ActivationResult:
+            self._activations.labels(result.value)
+        self.configure(channels)
+
+    def configure(self, channels: Iterable[str]) -> None:
+        """Take the channel names of a (re)loaded configuration; counts of former ones stay."""
+        self._channels = frozenset(channels)
+        for channel in sorted(self._channels):
+            self._delivery_latency.labels(channel)
+            for result in DeliveryResult:
+                self._deliveries.labels(channel, result.value)
+
+    def rang(self) -> None:
+        """The doorbell rang."""
+        self._rings.inc()
+
+    def reconnected(self) -> None:
+        """Listening was lost, and is proven again."""
+        self._reconnects.inc()
+
+    def drained(self, rows: int) -> None:
+        """Inbox rows were taken in."""
+        self._drained.inc(rows)
+
+    def watching(self, count: int) -> None:
+        """Watches were opened."""
+        self._created.inc(count)
+
+    def settled(self, outcome: Outcome, count: int = 1) -> None:
+        """Watches were closed."""
+        self._settled.labels(outcome.value).inc(count)
+
+    def activated_after(self, span: timedelta) -> None:
+        """A subscription was active `span` after its payment became paid, whoever activated it."""
+        self._activation_latency.observe(max(span.total_seconds(), 0))
+
+    def gap_opened(self, kind: GapKind) -> None:
+        """A gap was found."""
+        self._opened.labels(kind.value).inc()
+
+    def gap_closed(self, kind: GapKind) -> None:
+        """A gap ended."""
+        self._closed.labels(kind.value).inc()
+
+    def gaps_open(self, counts: Mapping[GapKind, int]) -> None:
+        """Say how many gaps are open; a kind that is not named has none."""
+        for kind in GapKind:
+            self._open.labels(kind.value).set(counts.get(kind, 0))
+
+    def attempted(self, channel: str, result: DeliveryResult, latency: timedelta | None = None) -> None:
+        """An attempt to deliver ended; `latency` since the decision is given when the message was taken."""
+        name = channel if channel in self._channels else OTHER
+        self._deliveries.labels(name, result.value).inc()
+        if latency is not None:
+            self._delivery_latency.labels(name).observe(max(latency.total_seconds(), 0))
+
+    def activation(self, result: ActivationResult) -> None:
+        """An attempt of paidwatch to activate ended."""
+        self._activations.labels(result.value).inc()
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the exposition in the form that an Accept header asks for, and its content type."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self._registry), content_type
+
+
+class _StatusCollector(Collector):
+    """Reads the status board at the scrape, so that no gauge can go stale."""
+
+    def __init__(self, status: Status) -> None:
+        """Read from `status`."""
+        self._status = status
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield role, readiness, blindness and the next appointment."""
+        status = self._status
+        role = GaugeMetricFamily("paidwatch_role", "1 for what the daemon is doing, else 0.", labels=["role"])
+        for each in Role:
+            role.add_metric([each.value], float(status.role is each))
+        yield role
+        yield GaugeMetricFamily("paidwatch_ready", "1 while nothing is wrong.", value=float(not status.ready()))
+        yield CounterMetricFamily(
+            "paidwatch_blind_seconds",
+            "Seconds without listening since the start.",
+            value=status.blind_so_far().total_seconds(),
+        )
+        due = status.next_due()
+        if due is not None:
+            yield GaugeMetricFamily(
+                "paidwatch_next_due_seconds",
+                "Seconds to the next appointment, negative when missed; absent when nothing is due.",
+                value=due.total_seconds(),
+            )

@@ -1,0 +1,73 @@
+"""What the inside expects of the outside, as small protocols."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from paidwatch.core.model import Notice
+
+
+class Clock(Protocol):
+    """Time as the flow sees it; a fake one serves tests that use fakes only."""
+
+    def now(self) -> datetime:
+        """Return the present, aware UTC."""
+        ...
+
+    def monotonic(self) -> timedelta:
+        """Return a reading that only grows."""
+        ...
+
+    async def sleep(self, span: timedelta) -> None:
+        """Sleep for `span`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One thing to tell one channel.
+
+    `key` is the same on every attempt of the same message (it becomes the e-mail's Message-ID, the webhook's id), and
+    differs between the messages of one story. `thread` is the same for the whole story of one alert. `earlier` is the
+    reference this channel gave when it took the story's first message, empty if it never took one.
+    """
+
+    notice: Notice
+    key: str
+    thread: str
+    earlier: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A channel took a message: what to keep for later edits, and what the log says about it."""
+
+    reference: Mapping[str, str]
+    code: str
+    size: int
+    """Bytes of the request's body or of the e-mail."""
+
+
+class Transport(Protocol):
+    """One receiver of messages, for example one Slack webhook."""
+
+    name: str
+    """The `[channels.NAME]` of the configuration."""
+    kind: str
+    """slack, discord, email, webhook, …"""
+    pace: timedelta
+    """Least time between the starts of two requests; the service's documented rate."""
+    parallel: int
+    """How many requests may be under way at once."""
+
+    async def send(self, message: Message) -> Receipt:
+        """Deliver `message`, editing or threading after `message.earlier` where the service can.
+
+        Raises DeliveryError, and nothing else, when the service did not take it. Ends within 15 seconds.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections; never raises."""
+        ...

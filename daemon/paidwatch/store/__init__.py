@@ -1,0 +1,1 @@
+"""The only callers of SQL; every statement stands named in `sql/`."""

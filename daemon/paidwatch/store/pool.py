@@ -1,0 +1,115 @@
+"""The pool, and the one way to write: short, bounded, and not to be torn apart by a cancellation."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+import anyio
+import asyncpg
+
+from paidwatch.errors import Unreachable
+from paidwatch.store.connect import Connection, Target, server_settings, translated, watch_socket
+from paidwatch.store.statements import Statements
+
+T = TypeVar("T")
+Row = asyncpg.Record
+
+
+class Session:
+    """One connection and the named statements: what a repository needs."""
+
+    def __init__(self, connection: Connection, statements: Statements) -> None:
+        """Bind statements to a connection."""
+        self.connection = connection
+        self._statements = statements
+
+    async def rows(self, name: str, *arguments: object) -> Sequence[Row]:
+        """Run the named statement and return its rows."""
+        return await self.connection.fetch(self._statements[name], *arguments)
+
+    async def row(self, name: str, *arguments: object) -> Row | None:
+        """Run the named statement and return its first row."""
+        return await self.connection.fetchrow(self._statements[name], *arguments)
+
+    async def one(self, name: str, *arguments: object) -> Row:
+        """Run the named statement and return its only row; LookupError if there is none."""
+        found = await self.row(name, *arguments)
+        if found is None:
+            message = f"statement {name} returned no row"
+            raise LookupError(message)
+        return found
+
+    async def value(self, name: str, *arguments: object) -> Any:  # noqa: ANN401  the caller knows the column's type
+        """Run the named statement and return the first column of its first row."""
+        return await self.connection.fetchval(self._statements[name], *arguments)
+
+
+class Database:
+    """A small pool on one primary."""
+
+    def __init__(self, target: Target, statements: Statements, *, size: int = 4) -> None:
+        """Remember where to connect; `async with` opens the pool."""
+        self._target = target
+        self._statements = statements
+        self._size = size
+        self._pool: asyncpg.Pool[Row] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open one connection, so that a wrong address is told at once."""
+        with translated():
+            self._pool = await asyncpg.create_pool(
+                self._target.dsn,
+                min_size=1,
+                max_size=self._size,
+                timeout=self._target.connect_timeout.total_seconds(),
+                command_timeout=self._target.statement_timeout.total_seconds(),
+                max_inactive_connection_lifetime=0,
+                server_settings=server_settings("work", self._target.statement_timeout),
+                init=_prepare_connection,
+                reset=_keep_session,
+            )
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Drop all connections at once: after a failure a polite goodbye may never end."""
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+    async def read(self, body: Callable[[Session], Awaitable[T]]) -> T:
+        """Run `body` on a connection, without a transaction of its own. Raises DatabaseError."""
+        with translated():
+            async with self._acquire() as connection:
+                return await body(Session(cast("Connection", connection), self._statements))
+
+    async def write(self, body: Callable[[Session], Awaitable[T]], *, limit: timedelta | None = None) -> T:
+        """Run `body` in one transaction, which a cancellation from outside does not interrupt.
+
+        `body` speaks to the database only: no HTTP, no sleep. It has `limit` (default: the statement time-out and five
+        seconds) and is rolled back after that. Raises DatabaseError.
+        """
+        bound = (limit or self._target.statement_timeout) + timedelta(seconds=5)
+        with translated(), anyio.CancelScope(shield=True):
+            try:
+                with anyio.fail_after(bound.total_seconds()):
+                    async with self._acquire() as connection, connection.transaction():
+                        return await body(Session(cast("Connection", connection), self._statements))
+            except TimeoutError as error:
+                message = "a transaction took too long and was rolled back"
+                raise Unreachable(message, remedy="See the server's load and locks.") from error
+
+    def _acquire(self) -> AbstractAsyncContextManager[Any]:
+        if self._pool is None:
+            message = "the pool is closed"
+            raise Unreachable(message, remedy="")
+        return self._pool.acquire(timeout=self._target.connect_timeout.total_seconds())
+
+
+async def _prepare_connection(connection: Any) -> None:  # noqa: ANN401  a pool's proxy
+    watch_socket(connection)
+
+
+async def _keep_session(connection: Any) -> None:  # noqa: ANN401  a pool's proxy
+    """Send nothing on release: the daemon leaves no session state behind, and idle means idle."""

@@ -1,0 +1,142 @@
+"""Watches: claimed when due, closed, opened as gaps, and found where no trigger told of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from paidwatch.core.model import Facts
+from paidwatch.store.facts import read_facts
+from paidwatch.store.pool import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """The facts of one payment, and what the watch itself knows."""
+
+    facts: Facts
+    noticed_at: datetime | None
+    signed: bool
+    """A validly signed webhook of this payment is on record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What was due: the ordinary cases are closed already, the rest is to be judged."""
+
+    now: datetime
+    settled: int
+    took: Sequence[timedelta]
+    """A sample of payment-to-activation times of the ordinary cases."""
+    open: Sequence[Known]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewGap:
+    """A gap to be told."""
+
+    payment_id: str
+    kind: str
+    cause: str
+    detail: str
+    delay: str
+    notes: Sequence[str]
+    claimed: bool
+    """An activation was claimed: the message waits a moment for its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An alert as it stands after a gap was recorded."""
+
+    alert_id: int
+    payment_id: str
+    kind: str
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closed:
+    """A watch that was closed, and the alert it had."""
+
+    payment_id: str
+    outcome: str
+    took: timedelta
+    alert_id: int | None
+    kind: str | None
+
+
+Graces = tuple[list[str], list[timedelta], timedelta]
+
+
+async def claim_due(session: Session, *, most: int, slack: timedelta, graces: Graces) -> Claimed:
+    """Claim at most `most` due watches in the caller's transaction."""
+    rows = await session.rows("claim_due", most, slack, *graces)
+    first = rows[0]
+    return Claimed(
+        now=first["now"],
+        settled=first["settled"],
+        took=first["took"] or (),
+        open=[
+            Known(facts=read_facts(row), noticed_at=row["noticed_at"], signed=row["webhook_signed"])
+            for row in rows
+            if row["payment_id"] is not None
+        ],
+    )
+
+
+async def facts_of(session: Session, payments: Sequence[str], graces: Graces) -> tuple[datetime, list[Known]]:
+    """Return the transaction's now and the facts of these payments."""
+    rows = await session.rows("facts_of", list(payments), *graces)
+    if not rows:
+        message = "no facts about no payments"
+        raise LookupError(message)
+    return rows[0]["now"], [
+        Known(facts=read_facts(row), noticed_at=row["noticed_at"], signed=row["webhook_signed"]) for row in rows
+    ]
+
+
+async def postpone(session: Session, until: Mapping[str, datetime]) -> None:
+    """Look at these payments again at the given moments."""
+    if until:
+        await session.rows("postpone", list(until), list(until.values()))
+
+
+async def open_gaps(
+    session: Session, gaps: Sequence[NewGap], *, channels: Sequence[str], first_reminder: timedelta | None, hold: timedelta
+) -> list[Told]:
+    """Record gaps, open their alerts and queue one delivery per channel; an open alert is only brought up to date."""
+    if not gaps:
+        return []
+    rows = await session.rows(
+        "open_gaps",
+        [gap.payment_id for gap in gaps],
+        [gap.kind for gap in gaps],
+        [gap.cause for gap in gaps],
+        [gap.detail for gap in gaps],
+        list(channels),
+        first_reminder,
+        hold,
+        [gap.payment_id for gap in gaps if gap.claimed],
+        [gap.delay for gap in gaps],
+        [notes_as_json(gap.notes) for gap in gaps],
+    )
+    return [Told(alert_id=row["alert_id"], payment_id=row["payment_id"], kind=row["kind"], fresh=row["fresh"]) for row in rows]
+
+
+async def close_watches(session: Session, outcomes: Mapping[str, tuple[str, datetime]]) -> list[Closed]:
+    """Close watches with (outcome, since when) and resolve their alerts."""
+    if not outcomes:
+        return []
+    rows = await session.rows(
+        "close_watches", list(outcomes), [outcome for outcome, _ in outcomes.values()], [at for _, at in outcomes.values()]
+    )
+    return [
+        Closed(payment_id=row["payment_id"], outcome=row["outcome"], took=row["took"], alert_id=row["alert_id"], kind=row["kind"])
+        for row in rows
+    ]
+
+
+def notes_as_json(notes: Sequence[str]) -> str:
+    """Return lines of text as a JSON array: arrays of arrays of differing lengths are no SQL arrays."""
+    return json.dumps(list(notes), ensure_ascii=False)

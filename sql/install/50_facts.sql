@@ -1,0 +1,88 @@
+-- Everything a verdict is made from, one row per payment, in canonical words. The same for the daemon and for `check`.
+-- The ordinary case (paid, and access is as paid) is settled by one statement without these facts: see queries/decide.sql.
+
+DROP FUNCTION IF EXISTS paidwatch.facts(paidwatch.payment_key[], text[], interval[], interval);
+CREATE FUNCTION paidwatch.facts(ids paidwatch.payment_key[], methods text[], graces interval[], grace interval)
+RETURNS TABLE (
+    payment_id text, watch_state text, payment_exists boolean, user_id text, plan_id text, amount numeric, currency text, method text,
+    reference text, status text, phase text, created_at timestamptz,
+    user_exists boolean, label text, enabled boolean, admin boolean, user_status text, status_active boolean,
+    tier text, tier_rank integer, tier_watched boolean, user_plan_id text, paid_until timestamptz, paid_until_watched boolean,
+    revoked_at timestamptz,
+    plan_exists boolean, plan_name text, price numeric, plan_rank integer, plan_free boolean, duration interval,
+    paid_at timestamptz, grace_until timestamptz, touched_at timestamptz, noticed_at timestamptz,
+    reversed_at timestamptz, settled_at timestamptz,
+    activated_at timestamptz, granted_at timestamptz, failed_at timestamptz, failed_reason text, acted_at timestamptz, act text,
+    ledger_at timestamptz, newer_payment_id text, newer_plan_id text, newer_rank integer, other_paid boolean,
+    webhook_at timestamptz, webhook_status text, webhook_failed boolean, webhook_error text, webhook_valid boolean,
+    webhook_signed boolean, webhooks_watched boolean
+)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(p.plan_id, w.plan_id), p.amount, p.currency,
+    coalesce(p.method, w.method), p.reference, p.status, p.phase, p.created_at,
+    u.user_id IS NOT NULL, coalesce(u.label, u.name), u.enabled, u.admin, u.status, u.status_active,
+    u.tier, u.tier_rank, u.tier_watched, u.plan_id, u.paid_until, u.paid_until_watched, u.revoked_at,
+    pl.plan_id IS NOT NULL, pl.name, (pl.prices ->> p.currency)::numeric, pl.rank, pl.free, pl.duration,
+    c.paid_at, c.grace_until, w.touched_at, w.noticed_at, coalesce(w.reversed_at, CASE WHEN p.phase = 'reversed' THEN c.paid_at END), w.settled_at,
+    e.activated_at, e.granted_at, e.failed_at, e.failed_reason, e.acted_at, e.act,
+    a.done_at, n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
+    h.created_at, h.status, h.failed, h.error, h.valid, coalesce(h.signed, false),
+    (SELECT NOT ('webhooks' = ANY (paidwatch.not_watched(i.mapping))) FROM paidwatch.installation i)
+FROM unnest(ids) AS s (id)
+LEFT JOIN paidwatch.watch w ON w.payment_id = s.id
+LEFT JOIN paidwatch.payments p ON p.payment_id = s.id
+CROSS JOIN LATERAL (
+    SELECT coalesce(p.user_id, w.user_id) AS user_id, coalesce(w.paid_at, p.settled_at, now()) AS paid_at,
+        coalesce(w.grace_until, coalesce(p.settled_at, now())
+            + coalesce((SELECT g.span FROM unnest(methods, graces) AS g (method, span) WHERE lower(g.method) = lower(p.method)), grace)) AS grace_until
+) c
+LEFT JOIN paidwatch.subscribers u ON u.user_id = c.user_id
+LEFT JOIN paidwatch.plans pl ON pl.plan_id = p.plan_id
+LEFT JOIN paidwatch.activation a ON a.payment_id = s.id AND a.state = 'done'
+LEFT JOIN LATERAL (
+    -- An event is this payment's if its data names the row or the provider's id; one that names none is the user's.
+    SELECT max(v.created_at) FILTER (WHERE v.class = 'activated' AND v.mine) AS activated_at,
+        max(v.created_at) FILTER (WHERE v.class = 'activated' AND v.created_at >= c.paid_at - interval '5 minutes') AS granted_at,
+        max(v.created_at) FILTER (WHERE v.class = 'failed' AND (v.mine OR v.nobodys AND v.created_at >= c.paid_at - interval '5 minutes')) AS failed_at,
+        (array_agg(coalesce(v.d ->> 'reason', v.d ->> 'error', v.d ->> 'message') ORDER BY v.created_at DESC)
+            FILTER (WHERE v.class = 'failed' AND (v.mine OR v.nobodys)))[1] AS failed_reason,
+        max(v.created_at) FILTER (WHERE v.class = 'deliberate' AND v.created_at >= c.paid_at) AS acted_at,
+        (array_agg(v.type ORDER BY v.created_at DESC) FILTER (WHERE v.class = 'deliberate' AND v.created_at >= c.paid_at))[1] AS act
+    FROM (
+        SELECT r.*, (r.refs && ARRAY[s.id::text, p.reference]) AS mine, cardinality(r.refs) = 0 AS nobodys
+        FROM (
+            SELECT x.type, x.class, x.created_at, d.d,
+                array_remove(ARRAY[d.d ->> 'payment_reference', d.d ->> 'payment_id', d.d ->> 'transaction_id'], NULL) AS refs
+            FROM paidwatch.events x CROSS JOIN LATERAL (SELECT paidwatch.event_data(x.data) AS d) d
+            WHERE x.user_id = c.user_id AND x.class IS NOT NULL AND x.created_at >= c.paid_at - interval '2 days'
+        ) r
+    ) v
+) e ON true
+LEFT JOIN LATERAL (
+    SELECT p2.payment_id, p2.plan_id, pl2.rank
+    FROM paidwatch.payments p2
+    LEFT JOIN paidwatch.watch w2 ON w2.payment_id = p2.payment_id
+    LEFT JOIN paidwatch.plans pl2 ON pl2.plan_id = p2.plan_id
+    WHERE p2.user_id = c.user_id AND p2.payment_id <> s.id AND p2.paid AND w2.reversed_at IS NULL
+        AND p2.settled_at >= c.paid_at - interval '1 day'
+        AND (coalesce(w2.paid_at, p2.settled_at), p2.payment_id) > (c.paid_at, s.id)
+    ORDER BY coalesce(w2.paid_at, p2.settled_at) DESC, p2.payment_id DESC LIMIT 1
+) n ON p.paid
+LEFT JOIN LATERAL (
+    SELECT true AS other_paid
+    FROM paidwatch.payments p3
+    LEFT JOIN paidwatch.watch w3 ON w3.payment_id = p3.payment_id
+    JOIN paidwatch.plans pl3 ON pl3.plan_id = p3.plan_id
+    WHERE p3.user_id = c.user_id AND p3.payment_id <> s.id AND p3.paid AND w3.reversed_at IS NULL
+        AND (pl3.rank >= pl.rank OR p3.plan_id = p.plan_id)
+        AND coalesce(w3.paid_at, p3.settled_at) + pl3.duration > now()
+    LIMIT 1
+) o ON p.phase = 'reversed' OR w.reversed_at IS NOT NULL
+LEFT JOIN LATERAL (
+    SELECT h.created_at, h.status, h.failed, h.error, h.valid, bool_or(h.valid) OVER () AS signed
+    FROM paidwatch.webhooks h
+    WHERE h.created_at >= c.paid_at - interval '1 day'
+        AND (h.reference = p.reference OR h.reference = s.id::text OR h.user_id = c.user_id)
+    ORDER BY h.created_at DESC LIMIT 1
+) h ON true
+$$;

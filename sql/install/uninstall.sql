@@ -1,0 +1,21 @@
+-- Takes paidwatch out: triggers, schema, and a webhook log that it made and nobody used. The application's schema is
+-- afterwards what it was before.
+BEGIN;
+SET LOCAL lock_timeout = '3s';
+SELECT paidwatch.detach();
+DO $$
+DECLARE
+    used boolean;
+BEGIN
+    IF obj_description(to_regclass('public.webhook_logs'), 'pg_class') = 'made by paidwatch' THEN
+        EXECUTE 'SELECT EXISTS (SELECT FROM public.webhook_logs)' INTO used;
+        IF used THEN
+            RAISE NOTICE 'public.webhook_logs was made by paidwatch and is kept, because it has rows; drop it yourself if you like';
+        ELSE
+            DROP TABLE public.webhook_logs;
+        END IF;
+    END IF;
+END $$;
+SET LOCAL client_min_messages = warning;
+DROP SCHEMA paidwatch CASCADE;
+COMMIT;

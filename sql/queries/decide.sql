@@ -1,0 +1,174 @@
+-- name: claim_due
+-- Claims what is due, closes the ordinary case (access is as paid) and returns the facts of the rest, in the transaction that
+-- will write the verdicts. $1 most payments, $2 period slack, $3 methods, $4 graces, $5 grace.
+-- The ordinary case is what core.verdict calls ACTIVATED, less every special one; a test compares the two.
+WITH due AS MATERIALIZED (
+    SELECT w.payment_id FROM paidwatch.watch w WHERE w.due_at <= now() ORDER BY w.due_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
+), ordinary AS MATERIALIZED (
+    SELECT w.payment_id, CASE WHEN w.touched_at >= w.paid_at THEN w.touched_at ELSE now() END AS at
+    FROM due d
+    JOIN paidwatch.watch w ON w.payment_id = d.payment_id
+    JOIN paidwatch.payments p ON p.payment_id = d.payment_id
+    JOIN paidwatch.subscribers u ON u.user_id = p.user_id
+    JOIN paidwatch.plans pl ON pl.plan_id = p.plan_id
+    WHERE w.state = 'waiting' AND w.reversed_at IS NULL AND p.paid AND p.amount > 0 AND NOT pl.free AND pl.rank > 0
+        AND (pl.prices ->> p.currency)::numeric IS DISTINCT FROM 0
+        AND u.enabled AND NOT u.admin AND u.status_active IS NOT FALSE AND u.revoked_at IS NULL
+        AND (NOT u.tier_watched OR u.tier_rank >= pl.rank)
+        AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= w.paid_at + pl.duration - $2::interval)
+        AND NOT EXISTS (SELECT FROM paidwatch.activation a WHERE a.payment_id = d.payment_id AND a.state = 'done')
+), settled AS (
+    UPDATE paidwatch.watch w SET state = 'closed', outcome = 'activated', closed_at = now(), due_at = NULL, kind = NULL,
+        settled_at = coalesce(w.settled_at, o.at)
+    FROM ordinary o WHERE w.payment_id = o.payment_id
+    RETURNING w.settled_at - w.paid_at AS took
+)
+SELECT s.settled, s.took, now() AS now, f.*
+FROM (SELECT count(*) AS settled, (array_agg(took))[:200] AS took FROM settled) s
+LEFT JOIN paidwatch.facts(
+    ARRAY(SELECT d.payment_id FROM due d WHERE NOT EXISTS (SELECT FROM ordinary o WHERE o.payment_id = d.payment_id)),
+    $3::text[], $4::interval[], $5::interval) f ON true;
+
+-- name: postpone
+-- $1 payments without a conclusion yet, $2 until when.
+UPDATE paidwatch.watch w SET due_at = v.until
+FROM unnest($1::text[], $2::timestamptz[]) AS v (payment_id, until)
+WHERE w.payment_id = v.payment_id::paidwatch.payment_key AND w.state <> 'closed';
+
+-- name: postpone_poisoned
+-- A row that could not be judged: again later, ever more rarely. $1 payment.
+UPDATE paidwatch.watch SET failures = failures + 1, due_at = now() + least(interval '1 minute' * power(2, least(failures, 10)), interval '6 hours')
+WHERE payment_id = $1::text::paidwatch.payment_key
+RETURNING failures;
+
+-- name: open_gaps
+-- Opens the alerts of gaps, or changes what is said of open ones, with one delivery per channel. $1 payments, $2 kinds,
+-- $3 causes, $4 details, $5 channels, $6 first reminder, $7 how long a message waits for an activation that was claimed,
+-- $8 claimed payments, $9 reasons of a delay, $10 notes (JSON arrays).
+WITH gap AS MATERIALIZED (
+    SELECT g.payment_id::paidwatch.payment_key AS payment_id, g.kind, g.cause, g.detail, g.delay,
+        ARRAY(SELECT jsonb_array_elements_text(g.notes::jsonb)) AS notes, g.payment_id = ANY ($8::text[]) AS claimed
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $9::text[], $10::text[]) AS g (payment_id, kind, cause, detail, delay, notes)
+), marked AS (
+    UPDATE paidwatch.watch w SET state = 'gap', kind = g.kind, due_at = NULL FROM gap g WHERE w.payment_id = g.payment_id
+    RETURNING w.payment_id, w.user_id
+), told AS (
+    INSERT INTO paidwatch.alert AS a (kind, payment_id, user_id, cause, detail, delay, notes, remind_at)
+    SELECT g.kind, g.payment_id, m.user_id, g.cause, g.detail, g.delay, g.notes, now() + $6::interval
+    FROM gap g JOIN marked m ON m.payment_id = g.payment_id
+    ON CONFLICT (payment_id) WHERE state <> 'resolved' AND payment_id IS NOT NULL
+    DO UPDATE SET kind = excluded.kind, cause = excluded.cause, detail = excluded.detail,
+        notes = CASE WHEN cardinality(excluded.notes) > 0 THEN excluded.notes ELSE a.notes END
+    RETURNING a.alert_id, a.payment_id, a.kind, xmax = 0 AS fresh
+), queued AS (
+    INSERT INTO paidwatch.delivery (alert_id, channel, due_at)
+    SELECT t.alert_id, c.name, now() + CASE WHEN g.claimed THEN $7::interval ELSE interval '0' END
+    FROM told t JOIN gap g ON g.payment_id = t.payment_id CROSS JOIN unnest($5::text[]) AS c (name)
+    WHERE t.fresh
+    ON CONFLICT (alert_id, channel) DO NOTHING
+)
+SELECT alert_id, payment_id::text AS payment_id, kind, fresh FROM told;
+
+-- name: close_watches
+-- Closes watches and resolves what was said about them. $1 payments, $2 outcomes, $3 when.
+WITH done AS (
+    UPDATE paidwatch.watch w SET state = 'closed', outcome = v.outcome, closed_at = now(), due_at = NULL, kind = NULL,
+        settled_at = CASE WHEN v.outcome IN ('activated', 'fixed') THEN coalesce(w.settled_at, v.at) ELSE w.settled_at END
+    FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS v (payment_id, outcome, at)
+    WHERE w.payment_id = v.payment_id::paidwatch.payment_key AND w.state <> 'closed'
+    RETURNING w.payment_id, v.outcome, w.paid_at, v.at
+), resolved AS (
+    UPDATE paidwatch.alert a SET state = 'resolved', outcome = d.outcome, resolved_at = now(), revision = a.revision + 1, remind_at = NULL
+    FROM done d WHERE a.payment_id = d.payment_id AND a.state <> 'resolved'
+    RETURNING a.alert_id, a.payment_id, a.kind
+), queued AS (
+    UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END
+    FROM resolved r WHERE x.alert_id = r.alert_id AND (x.dead_at IS NULL OR x.told_revision > 0)
+)
+SELECT d.payment_id::text AS payment_id, d.outcome, d.at - d.paid_at AS took, r.alert_id, r.kind
+FROM done d LEFT JOIN resolved r ON r.payment_id = d.payment_id;
+
+-- name: close_history
+-- The first run: payments from before the installation whose access is as paid, or which are gaps that nobody is to be woken
+-- for. Returns the facts of the history still to be judged. $1 methods, $2 graces, $3 grace, $4 most payments.
+SELECT now() AS now, f.* FROM paidwatch.facts(
+    ARRAY(SELECT w.payment_id FROM paidwatch.watch w WHERE w.source = 'baseline' AND w.state = 'waiting' AND w.due_at IS NULL LIMIT $4::integer),
+    $1::text[], $2::interval[], $3::interval) f;
+
+-- name: close_as_history
+-- $1 payments of the first run, $2 outcomes.
+UPDATE paidwatch.watch w SET state = 'closed', outcome = v.outcome, closed_at = now(), due_at = NULL,
+    settled_at = CASE WHEN v.outcome = 'activated' THEN w.paid_at END
+FROM unnest($1::text[], $2::text[]) AS v (payment_id, outcome)
+WHERE w.payment_id = v.payment_id::paidwatch.payment_key AND w.state = 'waiting';
+
+-- name: open_digest
+-- One alert that is no payment's: $1 kind, $2 cause, $3 lines, $4 channels. It is closed as soon as it is told.
+WITH told AS (
+    INSERT INTO paidwatch.alert (kind, cause, notes, state, resolved_at, outcome)
+    VALUES ($1::text, $2::text, $3::text[], 'resolved', now(), 'dismissed') RETURNING alert_id
+), queued AS (
+    INSERT INTO paidwatch.delivery (alert_id, channel, due_at) SELECT t.alert_id, c.name, now() FROM told t CROSS JOIN unnest($4::text[]) AS c (name)
+)
+SELECT alert_id FROM told;
+
+-- name: baseline_done
+UPDATE paidwatch.installation SET baseline_at = now() WHERE baseline_at IS NULL;
+
+-- name: remind
+-- Looks again at gaps whose reminder is due: the verdict is made anew before anything is repeated. $1 most.
+UPDATE paidwatch.watch w SET due_at = now()
+WHERE w.state = 'gap' AND w.due_at IS NULL AND w.payment_id IN (
+    SELECT a.payment_id FROM paidwatch.alert a WHERE a.remind_at <= now() AND a.state = 'open' ORDER BY a.remind_at LIMIT $1::integer);
+
+-- name: reminders
+-- The open alerts of these gaps whose reminder is due. $1 payments.
+SELECT a.alert_id, a.payment_id::text AS payment_id, a.opened_at, a.reminders FROM paidwatch.alert a
+WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'open' AND a.remind_at <= now() FOR UPDATE;
+
+-- name: send_reminders
+-- $1 alerts, $2 the next reminder of each (NULL: none any more).
+WITH due AS (
+    UPDATE paidwatch.alert a SET reminders = a.reminders + 1, revision = a.revision + 1, remind_at = v.next
+    FROM unnest($1::bigint[], $2::timestamptz[]) AS v (alert_id, next)
+    WHERE a.alert_id = v.alert_id AND a.state = 'open' RETURNING a.alert_id
+)
+UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END
+FROM due WHERE x.alert_id = due.alert_id AND x.dead_at IS NULL;
+
+-- name: next_alarm
+-- When there is something to do next, as spans from now: judging, activating, and per channel, delivering.
+SELECT clock_timestamp() AS now,
+    least((SELECT min(due_at) FROM paidwatch.watch WHERE due_at IS NOT NULL),
+          (SELECT a.remind_at FROM paidwatch.alert a JOIN paidwatch.watch w ON w.payment_id = a.payment_id
+           WHERE a.remind_at IS NOT NULL AND a.state = 'open' AND w.state = 'gap' AND w.due_at IS NULL
+           ORDER BY a.remind_at LIMIT 1)) - clock_timestamp() AS decide,
+    (SELECT min(due_at) FROM paidwatch.activation WHERE due_at IS NOT NULL) - clock_timestamp() AS activate;
+
+-- name: purge_closed
+-- Removes a few closed watches that are past their keeping, with their alerts. $1 keep, $2 most rows.
+WITH old AS (
+    SELECT payment_id FROM paidwatch.watch WHERE state = 'closed' AND closed_at < now() - $1::interval ORDER BY closed_at LIMIT $2::integer
+    FOR UPDATE SKIP LOCKED
+), gone AS (
+    DELETE FROM paidwatch.watch w USING old WHERE w.payment_id = old.payment_id RETURNING w.payment_id
+), stories AS (
+    DELETE FROM paidwatch.alert a WHERE a.state = 'resolved' AND a.resolved_at < now() - $1::interval
+        AND (a.payment_id IS NULL OR a.payment_id IN (SELECT payment_id FROM gone))
+)
+SELECT count(*) AS removed FROM gone;
+
+-- name: purge_attempts
+-- $1 keep, $2 most rows.
+WITH gone AS (
+    DELETE FROM paidwatch.attempt WHERE attempt_id IN (
+        SELECT attempt_id FROM paidwatch.attempt WHERE at < now() - $1::interval ORDER BY at LIMIT $2::integer)
+    RETURNING 1
+)
+SELECT count(*) AS removed FROM gone;
+
+-- name: postpone_first
+-- The due payment that could not even be read: again later, ever more rarely.
+UPDATE paidwatch.watch SET failures = failures + 1, due_at = now() + least(interval '1 minute' * power(2, least(failures, 10)), interval '6 hours')
+WHERE payment_id = (SELECT payment_id FROM paidwatch.watch WHERE due_at <= now() ORDER BY due_at LIMIT 1)
+RETURNING payment_id::text AS payment_id;

@@ -1,0 +1,87 @@
+-- name: drain_inbox
+-- Turns what the triggers noted into watches, and wakes the watches it concerns. $1 xip, $2 xmax: the snapshot that read the
+-- inbox empty last; what it could not see is what is new ('{}' and '0' read everything). $3 most rows, $4 methods, $5 graces,
+-- $6 grace for the other methods.
+WITH taken AS MATERIALIZED (
+    DELETE FROM paidwatch.inbox WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM (
+            SELECT i.ctid FROM paidwatch.inbox i WHERE i.txid >= $2::text::xid8
+            UNION ALL
+            SELECT i.ctid FROM paidwatch.inbox i WHERE i.txid = ANY ($1::text[]::xid8[]) AND i.txid < $2::text::xid8
+        ) AS news LIMIT $3::integer))
+    RETURNING kind, at, payment_id, user_id
+), noted AS MATERIALIZED (
+    SELECT n.payment_id, coalesce(p.user_id, n.user_id) AS user_id, p.plan_id, p.method, p.amount, p.currency,
+        n.entered_at, n.reversed_at, n.touched_at,
+        coalesce(g.span, $6::interval) AS grace
+    FROM (
+        SELECT payment_id, (array_agg(user_id))[1] AS user_id, min(at) FILTER (WHERE kind = 'P') AS entered_at,
+            min(at) FILTER (WHERE kind = 'R') AS reversed_at, max(at) AS touched_at
+        FROM taken WHERE payment_id IS NOT NULL GROUP BY payment_id
+    ) n
+    LEFT JOIN paidwatch.payments p ON p.payment_id = n.payment_id
+    LEFT JOIN unnest($4::text[], $5::interval[]) AS g (method, span) ON lower(g.method) = lower(p.method)
+), stirred AS MATERIALIZED (
+    -- A payment that leaves may bring back one that it superseded; a payment that enters may supersede.
+    SELECT user_id, max(at) AS at, max(at) FILTER (WHERE kind IN ('U', 'E')) AS granted_at, bool_or(kind IN ('L', 'R', 'D')) AS freed
+    FROM taken WHERE user_id IS NOT NULL GROUP BY user_id
+), watched AS (
+    INSERT INTO paidwatch.watch AS w (payment_id, user_id, state, source, paid_at, noticed_at, grace_until, due_at, touched_at,
+        reversed_at, plan_id, method, amount, currency)
+    SELECT n.payment_id, n.user_id, 'waiting', 'trigger', t.at, now(), t.at + n.grace,
+        CASE WHEN n.reversed_at IS NOT NULL OR s.granted_at IS NOT NULL THEN now() ELSE t.at + n.grace END,
+        greatest(n.touched_at, s.granted_at), n.reversed_at, n.plan_id, n.method, n.amount, n.currency
+    FROM noted n
+    CROSS JOIN LATERAL (SELECT coalesce(n.entered_at, n.reversed_at, n.touched_at) AS at) t
+    LEFT JOIN stirred s ON s.user_id = n.user_id
+    WHERE n.entered_at IS NOT NULL OR n.reversed_at IS NOT NULL
+        OR EXISTS (SELECT FROM paidwatch.watch k WHERE k.payment_id = n.payment_id)
+    ON CONFLICT (payment_id) DO UPDATE SET
+        user_id = excluded.user_id,
+        state = CASE WHEN w.state <> 'closed' THEN w.state
+                     WHEN w.outcome IN ('baseline', 'dismissed') THEN 'closed' ELSE 'waiting' END,
+        paid_at = CASE WHEN w.outcome IN ('left', 'gone') THEN excluded.paid_at ELSE w.paid_at END,
+        grace_until = CASE WHEN w.state = 'closed' OR excluded.reversed_at IS NOT NULL THEN excluded.grace_until ELSE w.grace_until END,
+        due_at = CASE WHEN w.state = 'closed' AND w.outcome IN ('baseline', 'dismissed') THEN NULL ELSE now() END,
+        outcome = CASE WHEN w.outcome IN ('baseline', 'dismissed') THEN w.outcome END,
+        closed_at = CASE WHEN w.outcome IN ('baseline', 'dismissed') THEN w.closed_at END,
+        touched_at = excluded.touched_at,
+        reversed_at = coalesce(w.reversed_at, excluded.reversed_at),
+        plan_id = excluded.plan_id, method = excluded.method, amount = excluded.amount, currency = excluded.currency,
+        failures = 0
+    RETURNING 1
+), woken AS (
+    UPDATE paidwatch.watch w SET due_at = now(), touched_at = greatest(w.touched_at, s.at), failures = 0,
+        state = CASE WHEN w.state = 'closed' THEN 'waiting' ELSE w.state END, outcome = NULL, closed_at = NULL
+    FROM stirred s
+    WHERE w.user_id = s.user_id AND (w.state <> 'closed' OR w.outcome = 'superseded' AND s.freed)
+        AND NOT EXISTS (SELECT FROM noted n WHERE n.payment_id = w.payment_id)
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM taken) AS taken, (SELECT count(*) FROM watched) AS watched, (SELECT count(*) FROM woken) AS woken,
+    pg_snapshot_xmax(s.snapshot)::text AS xmax, ARRAY(SELECT x::text FROM pg_snapshot_xip(s.snapshot) AS x) AS xip,
+    (SELECT min(at) FROM taken) AS oldest, clock_timestamp() AS now
+FROM (SELECT pg_current_snapshot() AS snapshot) s;
+
+-- name: watch_paid
+-- Watches for paid payments that have none: $1 look-back, $2 methods, $3 graces, $4 grace, $5 since when payments are news
+-- (NULL: all are). What is older is history, told in one digest. Returns how many, and how many of them are history.
+WITH found AS (
+    INSERT INTO paidwatch.watch (payment_id, user_id, state, source, paid_at, noticed_at, grace_until, due_at, plan_id, method, amount, currency)
+    SELECT p.payment_id, p.user_id, 'waiting', CASE WHEN p.at < $5::timestamptz AND p.at + p.grace <= now() THEN 'baseline' ELSE 'reconcile' END,
+        p.at, now(), p.at + p.grace,
+        CASE WHEN p.at < $5::timestamptz AND p.at + p.grace <= now() THEN NULL ELSE p.at + p.grace END, p.plan_id, p.method, p.amount, p.currency
+    FROM (
+        SELECT p.*, least(p.settled_at, now()) AS at, coalesce(g.span, $4::interval) AS grace
+        FROM paidwatch.payments p LEFT JOIN unnest($2::text[], $3::interval[]) AS g (method, span) ON lower(g.method) = lower(p.method)
+        WHERE p.paid AND p.settled_at >= now() - $1::interval
+    ) p
+    WHERE NOT EXISTS (SELECT FROM paidwatch.watch w WHERE w.payment_id = p.payment_id)
+    ON CONFLICT (payment_id) DO NOTHING
+    RETURNING source
+)
+SELECT count(*) AS found, count(*) FILTER (WHERE source = 'baseline') AS history FROM found;
+
+-- name: wake_gaps
+-- Judges every open gap anew: after a blind span its end may have gone unnoticed.
+UPDATE paidwatch.watch SET due_at = now() WHERE state = 'gap' AND due_at IS NULL;
