@@ -7,20 +7,20 @@
     inbox ──► flow.intake: rows become watches (due_at = became paid + grace), or close them
                 │
                 ▼
-    flow.alarm: sleep to the earliest of (doorbell, next due watch, next delivery retry): one alarm, no loop of polls
+    flow.alarm: sleep to the earliest of (doorbell, next due watch): one alarm, no loop of polls
                 │
                 ▼
-    flow.decide: ONE statement claims what is due and reads the facts on the primary; core judges; the verdict, the alert,
-                 the activation claim and one delivery row per channel are written in that same transaction
+    flow.decide: ONE statement claims what is due and reads the facts on the primary; core judges; the verdict, the
+                 alert, the activation claim and one delivery row per channel are written in that same transaction
                 │
        ┌────────┼───────────────────┐
        ▼        ▼                   ▼
-    closed   flow.activate     flow.deliver ──► Slack · Discord · e-mail · webhook      (HTTP/SMTP outside any transaction)
+    closed   flow.activate     flow.deliver ──► Slack · Discord · e-mail · webhook   (HTTP/SMTP outside transactions)
        ▲        │                   │
-       └────────┴── the same decide ┘   late activation, refund: the announced message is edited / answered
+       └────────┴── decide again ───┘   late activation, refund: the announced message is edited / answered
 
-Three nested task groups: watchers (signals, health, watchdog) ⊃ workers (finish on stop) ⊃ sources (stop first). The outer one
-is here, the inner two are a term's (flow.term); a lost connection ends the term, and the next one begins.
+Three nested task groups: watchers (signals, health, watchdog) ⊃ workers (finish on stop) ⊃ sources (stop first). The
+outer one is here, the inner two are a term's (flow.term); a lost connection ends the term, and the next one begins.
 """
 
 import os
@@ -36,6 +36,7 @@ from anyio.abc import TaskStatus
 
 from paidwatch import __version__
 from paidwatch.channels import build
+from paidwatch.channels.http import open_session
 from paidwatch.clock import SystemClock
 from paidwatch.config.settings import Settings
 from paidwatch.config.values import is_loopback, listen_parts
@@ -50,10 +51,11 @@ from paidwatch.ops.status import Status
 from paidwatch.ports import Transport
 from paidwatch.store.statements import Statements
 from paidwatch.web.app import build_app, serve
-from paidwatch.wiring import policy_of, target_of
+from paidwatch.wiring import channel_settings, policy_of, target_of
 
 RECONNECT_WITHIN = timedelta(minutes=2)
-"""One attempt to serve again, its waiting included, takes no longer: the watchdog's measure while the database is away."""
+"""One try to serve again, its waiting included, takes no longer: the watchdog grants it while the database is away."""
+STATUS_EVERY = timedelta(seconds=5)
 
 
 class Daemon:
@@ -78,12 +80,13 @@ class Daemon:
     async def run(self) -> None:
         """Serve until told to stop. Raises PaidwatchError where starting makes no sense."""
         async with AsyncExitStack() as stack:
-            http = await stack.enter_async_context(aiohttp.ClientSession())
+            http = await stack.enter_async_context(open_session())
             self._transports = self._build_transports(self._settings, http)
             stack.push_async_callback(self._close_transports)
             async with anyio.create_task_group() as watchers:
                 await watchers.start(self._heed_signals, watchers.cancel_scope, http, name="signals")
                 watchers.start_soon(self._feed_watchdog, name="watchdog")
+                watchers.start_soon(self._show_status, name="status")
                 if self._settings.http.listen:
                     await self._serve_health(watchers)
                 await self._serve_terms()
@@ -139,10 +142,16 @@ class Daemon:
 
     def _on_ready(self) -> None:
         self._became_ready = self._ready_once = True
-        self._notify.ready(f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}")
+        self._notify.ready(
+            f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}"
+        )
 
     async def _heed_signals(
-        self, scope: anyio.CancelScope, http: aiohttp.ClientSession, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+        self,
+        scope: anyio.CancelScope,
+        http: aiohttp.ClientSession,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
     ) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             task_status.started()
@@ -169,19 +178,41 @@ class Daemon:
                 raise ConfigError(message, remedy="restart paidwatch for this change")
             transports = self._build_transports(fresh, http)
         except PaidwatchError as error:
-            self._log.error("config.refused", "the configuration was not reloaded; the former one stays", error=error.message, remedy=error.remedy)
+            self._log.error(
+                "config.refused",
+                "the configuration was not reloaded; the former one stays",
+                error=error.message,
+                remedy=error.remedy,
+            )
         else:
             former, self._transports = self._transports, transports
             self._settings, self._policy = fresh, policy_of(fresh)
             self._metrics.configure(fresh.channels)
             self._reloaded.ring()
-            self._log.info("config.reloaded", "the configuration was reloaded", channels=list(fresh.channels), mode=fresh.activation.mode)
+            self._log.info(
+                "config.reloaded",
+                "the configuration was reloaded",
+                channels=list(fresh.channels),
+                mode=fresh.activation.mode,
+            )
             del former
-        self._notify.ready(f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}")
+        self._notify.ready(
+            f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}"
+        )
 
     async def _feed_watchdog(self) -> None:
         interval = watchdog_interval(self._environ, os.getpid())
         await Watchdog(self._clock).feed(self._notify, interval, self._status.alive)
+
+    async def _show_status(self) -> None:
+        """Keep the line of `systemctl status` true; looks at memory only."""
+        shown = ""
+        while True:
+            line = self._status.line()
+            if self._ready_once and line != shown:
+                self._notify.status(line)
+                shown = line
+            await self._clock.sleep(STATUS_EVERY)
 
     async def _serve_health(self, watchers: anyio.abc.TaskGroup) -> None:
         host, port = listen_parts(self._settings.http.listen)
@@ -193,12 +224,14 @@ class Daemon:
             raise
         except PaidwatchError as error:
             # Watching matters more than being looked at: a second daemon on this machine has the port, say.
-            self._log.error("http.unavailable", "no HTTP: the address is taken", error=error.message, remedy=error.remedy)
+            self._log.error(
+                "http.unavailable", "no HTTP: the address is taken", error=error.message, remedy=error.remedy
+            )
             self._status.trouble("http", error.message)
 
     @staticmethod
     def _build_transports(settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
-        return [build(name, channel.transport_settings(), session=http) for name, channel in settings.channels.items()]
+        return [build(name, channel_settings(channel), session=http) for name, channel in settings.channels.items()]
 
     async def _close_transports(self) -> None:
         for transport in self._transports:

@@ -172,3 +172,6 @@ SELECT count(*) AS removed FROM gone;
 UPDATE paidwatch.watch SET failures = failures + 1, due_at = now() + least(interval '1 minute' * power(2, least(failures, 10)), interval '6 hours')
 WHERE payment_id = (SELECT payment_id FROM paidwatch.watch WHERE due_at <= now() ORDER BY due_at LIMIT 1)
 RETURNING payment_id::text AS payment_id;
+
+-- name: open_by_kind
+SELECT kind, count(*) AS count FROM paidwatch.watch WHERE state = 'gap' GROUP BY kind;

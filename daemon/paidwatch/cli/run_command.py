@@ -15,9 +15,7 @@ def run(cli: Cli) -> None:
     from paidwatch.log import Log, configure  # noqa: PLC0415
 
     settings = cli.settings()
-    configure(
-        wanted=settings.log.format, level=settings.log.level, secrets=settings.secrets(), environ=os.environ
-    )
+    configure(wanted=settings.log.format, level=settings.log.level, secrets=settings.secrets(), environ=os.environ)
     for warning in settings.warnings:
         Log().warning("config.warning", "the configuration has a weakness", warning=warning)
     run_async(lambda: Daemon(settings, cli.fresh_settings, os.environ).run())

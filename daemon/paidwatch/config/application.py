@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from paidwatch.config.section import Section
-from paidwatch.config.values import Column, Currency, OptionalColumn, OptionalTable, Table, Words
+from paidwatch.config.values import Column, Currency, OptionalColumn, OptionalTable, SomeWords, Table, Words
 from paidwatch.config.wrong import Wrong
 
 _AUTO: Final = ("completed", "finished", "paid")
@@ -63,7 +63,7 @@ class Payments(Section):
     """When the payment ended, well or badly."""
     updated_at: OptionalColumn = "updated_at"
     """When the row was last changed."""
-    paid: Annotated[Words, Field(min_length=1)] = ("completed", "confirmed", "finished", "paid")
+    paid: SomeWords = ("completed", "confirmed", "finished", "paid")
     """Status words that mean paid."""
     auto: Words = Field(default_factory=_default_auto)
     """Status words that may be activated automatically; all of them in `paid`."""
@@ -120,7 +120,7 @@ class Users(Section):
     """When the user last paid; an activation sets it."""
     touched_at: OptionalColumn = "subscription_updated_at"
     """When the subscription last changed; an activation sets it."""
-    active: Annotated[Words, Field(min_length=1)] = ("active",)
+    active: SomeWords = ("active",)
     """Status words that mean active."""
 
 

@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, SecretStr, ValidationInfo, field_vali
 
 from paidwatch.config.section import Section
 from paidwatch.config.sections import NO_SECRET
-from paidwatch.config.values import Host, Mailbox, SecretUrl, Span, is_loopback
+from paidwatch.config.values import Host, Mailbox, Mailboxes, SecretUrl, Span, is_loopback
 from paidwatch.config.wrong import Wrong
 
 _SMTP_PORTS = {"starttls": 587, "tls": 465, "none": 25}
@@ -57,7 +57,7 @@ class Email(Section):
     """Password to log in with."""
     sender: Mailbox
     """Address in From."""
-    recipients: Annotated[tuple[Mailbox, ...], Field(min_length=1)]
+    recipients: Mailboxes
     """Addresses that receive every message."""
     pace: Span | None = None
     """Least time between two messages, where the usual rate is not to be used."""
@@ -92,6 +92,11 @@ class Webhook(Section):
     """Further keys that sign as well, while keys are changed."""
     pace: Span | None = None
     """Least time between two messages."""
+
+    @property
+    def keys(self) -> tuple[SecretStr, ...]:
+        """Every key that signs; none leaves the messages unsigned."""
+        return tuple(key for key in (self.secret, *self.secrets) if key.get_secret_value())
 
 
 Channel = Annotated[Slack | Discord | Email | Webhook, Discriminator("type")]

@@ -64,7 +64,6 @@ _SENTENCES: Final = {
     "decimal_type": ("must be a number", ""),
     "decimal_parsing": ("must be a number", ""),
     "finite_number": ("must be a number", ""),
-    "too_short": ("must not be empty", ""),
     "tuple_type": ("must be a list", 'write it like ["one", "two"]'),
     "dict_type": ("must be a table", ""),
     "model_type": ("must be a table", ""),

@@ -93,6 +93,13 @@ def _check_words(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
+def _check_some(items: tuple[str, ...]) -> tuple[str, ...]:
+    if not items:
+        what = "must not be empty"
+        raise Wrong(what, "name at least one")
+    return items
+
+
 def _check_zone(name: str) -> str:
     if name == "UTC":  # known even where no time zone data is installed
         return name
@@ -226,6 +233,8 @@ OptionalColumn = Annotated[str, AfterValidator(_check_identifier)]
 Role = Annotated[str, AfterValidator(_check_identifier)]
 Words = Annotated[tuple[str, ...], AfterValidator(_check_words)]
 """Status words, exactly as they stand in the table."""
+SomeWords = Annotated[Words, AfterValidator(_check_some)]
+"""At least one status word."""
 Zone = Annotated[str, AfterValidator(_check_zone)]
 Dsn = Annotated[SecretStr, AfterValidator(_check_dsn)]
 Url = Annotated[str, AfterValidator(_check_optional_url)]
@@ -234,6 +243,8 @@ SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
 """An address that is a credential."""
 Listen = Annotated[str, AfterValidator(_check_listen)]
 Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
+Mailboxes = Annotated[tuple[Mailbox, ...], AfterValidator(_check_some)]
+"""At least one e-mail address."""
 Host = Annotated[str, AfterValidator(_check_host)]
 Name = Annotated[str, AfterValidator(_check_name)]
 """The NAME of a `[channels.NAME]` or `[providers.NAME]`."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, assert_never
+from typing import Final
 
 from paidwatch.core.model import GapKind, Outcome
 
@@ -73,34 +73,27 @@ def wrong(kind: GapKind) -> Wrong:
     return _WRONG[kind]
 
 
+_ENDINGS: Final = MappingProxyType(
+    {
+        Outcome.FIXED: "paidwatch activated the user.",
+        Outcome.ACTIVATED: "The user now has what was paid for.",
+        Outcome.SUPERSEDED: "A newer payment of the user buys at least as much.",
+        Outcome.REVERSED: "The payment was reversed, so nothing is owed any more.",
+        Outcome.LEFT: "The payment is not marked as paid any more.",
+        Outcome.GONE: "The payment's row was deleted.",
+        Outcome.ADMIN: "The user is an administrator, who has access whatever was paid.",
+        Outcome.NOTHING_PAID: "No money is at stake: the plan is free, or nothing was paid.",
+        Outcome.ENDED: "The user was activated, and an administrator ended it on purpose.",
+        Outcome.DISMISSED: "It was dismissed.",
+        Outcome.BASELINE: "It is history from before paidwatch was installed and is followed no further.",
+    }
+)
+
+
 def ending(kind: GapKind | None, outcome: Outcome | None) -> str:
     """Return the sentence that says how a story ended."""
-    match outcome:
-        case Outcome.FIXED:
-            return "paidwatch activated the user."
-        case Outcome.ACTIVATED:
-            return "The user now has what was paid for."
-        case Outcome.SUPERSEDED:
-            return "A newer payment of the user buys at least as much."
-        case Outcome.REVERSED if kind is GapKind.REVERSED_BUT_ACTIVE:
-            return "Nothing of the access is left to take back."
-        case Outcome.REVERSED:
-            return "The payment was reversed, so nothing is owed any more."
-        case Outcome.LEFT:
-            return "The payment is not marked as paid any more."
-        case Outcome.GONE:
-            return "The payment's row was deleted."
-        case Outcome.ADMIN:
-            return "The user is an administrator, who has access whatever was paid."
-        case Outcome.NOTHING_PAID:
-            return "No money is at stake: the plan is free, or nothing was paid."
-        case Outcome.ENDED:
-            return "The user was activated, and an administrator ended it on purpose."
-        case Outcome.DISMISSED:
-            return "It was dismissed."
-        case Outcome.BASELINE:
-            return "It is history from before paidwatch was installed and is followed no further."
-        case None:
-            return "It is over."
-        case _ as unreachable:
-            assert_never(unreachable)
+    if outcome is None:
+        return "It is over."
+    if kind is GapKind.REVERSED_BUT_ACTIVE and outcome is Outcome.REVERSED:
+        return "Nothing of the access is left to take back."
+    return _ENDINGS[outcome]

@@ -53,3 +53,13 @@ def grace_for(method: str | None, *, default: timedelta, by_method: Mapping[str,
     """Return the grace of a payment method: its own, whatever the letters' case, or the default."""
     named = {name.casefold(): span for name, span in by_method.items()}
     return default if method is None else named.get(method.casefold(), default)
+
+
+SLOWEST_RECONNECT = timedelta(seconds=15)
+"""Longest pause between two tries to reach the database: a failover is over in about that time."""
+
+
+def backoff(failures: int, *, roll: float) -> timedelta:
+    """Return the pause before the next try to connect: full jitter under a ceiling that doubles from half a second."""
+    ceiling = min(timedelta(milliseconds=500) * (1 << min(max(failures, 1) - 1, 5)), SLOWEST_RECONNECT)
+    return ceiling * roll

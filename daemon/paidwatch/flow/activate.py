@@ -71,10 +71,17 @@ class Activate:
         match ended.result:
             case Result.DONE:
                 self._metrics.activation(ActivationResult.DONE)
-                self._log.warning("activation.done", "a subscription was activated", payment=claim.payment_id, user=claim.user_id)
+                self._log.warning(
+                    "activation.done", "a subscription was activated", payment=claim.payment_id, user=claim.user_id
+                )
             case Result.REFUSED:
                 self._metrics.activation(ActivationResult.REFUSED)
-                self._log.warning("activation.refused", "an activation was refused", payment=claim.payment_id, why=" ".join(ended.notes))
+                self._log.warning(
+                    "activation.refused",
+                    "an activation was refused",
+                    payment=claim.payment_id,
+                    why=" ".join(ended.notes),
+                )
             case Result.GONE:
                 pass
 
@@ -108,9 +115,16 @@ class Activate:
             act="activate",
             payment_id=claim.payment_id,
             user_id=claim.user_id,
-            detail={"activation_id": claim.activation_id, "reason": claim.reason, "before": before, "after": after, "event_id": event_id},
+            detail={
+                "activation_id": claim.activation_id,
+                "reason": claim.reason,
+                "before": before,
+                "after": after,
+                "event_id": event_id,
+            },
         )
-        notes = (f"Activated by paidwatch ({claim.actor}): {grant.user['tier']} until {grant.user['paid_until'] or 'for ever'}.",)
+        until = grant.user["paid_until"] or "for ever"
+        notes = (f"Activated by paidwatch ({claim.actor}): {grant.user['tier']} until {until}.",)
         await session.rows("note_activation", claim.payment_id, list(notes))
         await watches.close_watches(session, {claim.payment_id: (Outcome.FIXED.value, now)})
         return Ended(result=Result.DONE, guards=results, grant=grant, notes=notes)
@@ -127,7 +141,9 @@ class Activate:
         else:
             await self._database.write(lambda session: self._give_up(session, claim, error))
         self._metrics.activation(ActivationResult.FAILED)
-        self._log.error("activation.failed", "an activation could not be written", payment=claim.payment_id, error=error)
+        self._log.error(
+            "activation.failed", "an activation could not be written", payment=claim.payment_id, error=error
+        )
 
     @staticmethod
     async def _give_up(session: Session, claim: Claim, error: str) -> None:

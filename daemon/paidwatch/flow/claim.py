@@ -104,7 +104,13 @@ class Claimant:
 
 
 async def guard(
-    session: Session, known: Known, policy: Policy, now: datetime, *, actor: Actor = Actor.AUTO, claim_id: int | None = None
+    session: Session,
+    known: Known,
+    policy: Policy,
+    now: datetime,
+    *,
+    actor: Actor = Actor.AUTO,
+    claim_id: int | None = None,
 ) -> tuple[GuardResult, ...]:
     """Ask every guard about one payment; automatic requests are measured by what was done lately."""
     if actor is Actor.AUTO and known.facts.subscriber is not None:
@@ -112,7 +118,10 @@ async def guard(
     else:
         used = Usage(last_hour=0, last_day=0, user_last_day=0)
     limits = Limits(
-        max_per_hour=policy.max_per_hour, max_per_day=policy.max_per_day, max_per_user_day=policy.max_per_user_day, usage=used
+        max_per_hour=policy.max_per_hour,
+        max_per_day=policy.max_per_day,
+        max_per_user_day=policy.max_per_user_day,
+        usage=used,
     )
     return evaluate(known.facts, policy.request(actor, corroborated=known.signed), limits, now)
 

@@ -1,4 +1,4 @@
-"""Decide: claim what is due, judge it, and record verdict, alert, activation claim and deliveries in one transaction."""
+"""Decide: claim what is due, judge it, record verdict, alert, activation claim and deliveries in one transaction."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +48,9 @@ class _Sorted:
 class Decide:
     """One tick after the other; the alarm says when."""
 
-    def __init__(self, *, database: Database, policy: Callable[[], Policy], claimant: Claimant, metrics: Metrics, log: Log) -> None:
+    def __init__(
+        self, *, database: Database, policy: Callable[[], Policy], claimant: Claimant, metrics: Metrics, log: Log
+    ) -> None:
         """Bind the database and the owner's choices."""
         self._database = database
         self._policy = policy
@@ -61,12 +63,19 @@ class Decide:
         try:
             return await self._tick(BATCH)
         except Unreadable as error:
-            self._log.warning("decide.batch_failed", "a batch could not be judged; looking at its payments singly", error=str(error))
+            self._log.warning(
+                "decide.batch_failed", "a batch could not be judged; looking at its payments singly", error=str(error)
+            )
         try:
             return await self._tick(1)
         except Unreadable as error:
             payment = await self._database.write(lambda session: session.value("postpone_first"))
-            self._log.error("decide.poisoned", "a payment cannot be read and is tried again later", payment=payment, error=str(error))
+            self._log.error(
+                "decide.poisoned",
+                "a payment cannot be read and is tried again later",
+                payment=payment,
+                error=str(error),
+            )
             return Ticked(claimed=1, told=0, activations=0)
 
     async def _tick(self, most: int) -> Ticked:
@@ -74,7 +83,9 @@ class Decide:
 
         async def body(session: Session) -> tuple[Claimed, list[Told], list[Closed], int, int]:
             await session.rows("remind", most)
-            claimed = await watches.claim_due(session, most=most, slack=policy.rules.period_slack, graces=policy.graces())
+            claimed = await watches.claim_due(
+                session, most=most, slack=policy.rules.period_slack, graces=policy.graces()
+            )
             found = self._judge(claimed, policy)
             for payment_id in found.poisoned:
                 await session.rows("postpone_poisoned", payment_id)
@@ -83,19 +94,26 @@ class Decide:
             claims = await self._claimant.consider(session, found.gaps, claimed.now)
             told = await watches.open_gaps(
                 session,
-                [self._new_gap(known, gap, claims.notes(known.facts.payment_id), claims.has(known.facts.payment_id)) for known, gap in found.gaps],
+                [
+                    self._new_gap(known, gap, claims.notes(known.facts.payment_id), claims.has(known.facts.payment_id))
+                    for known, gap in found.gaps
+                ],
                 channels=policy.channels,
                 first_reminder=policy.reminders[0] if policy.reminders else None,
                 hold=HOLD,
             )
             reminded = await self._remind(session, told, policy)
+            if told or closed:
+                self._metrics.gaps_open(await watches.open_by_kind(session))
             return claimed, told, closed, claims.count, reminded
 
         claimed, told, closed, claims, reminded = await self._database.write(body)
         self._report(claimed, told, closed)
         return Ticked(
             claimed=claimed.settled + len(claimed.open),
-            told=sum(1 for alert in told if alert.fresh) + sum(1 for watch in closed if watch.alert_id is not None) + reminded,
+            told=sum(1 for alert in told if alert.fresh)
+            + sum(1 for watch in closed if watch.alert_id is not None)
+            + reminded,
             activations=claims,
         )
 
@@ -106,7 +124,12 @@ class Decide:
             try:
                 verdict = judge(known.facts, policy.rules, claimed.now)
             except Exception as error:  # noqa: BLE001  one payment that cannot be judged must not hold up the others
-                self._log.error("decide.poisoned", "a payment cannot be judged and is tried again later", payment=payment_id, error=repr(error))
+                self._log.error(
+                    "decide.poisoned",
+                    "a payment cannot be judged and is tried again later",
+                    payment=payment_id,
+                    error=repr(error),
+                )
                 found.poisoned.append(payment_id)
                 continue
             match verdict:
@@ -152,17 +175,24 @@ class Decide:
         for alert in told:
             if alert.fresh:
                 self._metrics.gap_opened(GapKind(alert.kind))
-                self._log.warning("gap.opened", "a gap was opened", kind=alert.kind, payment=alert.payment_id, alert=alert.alert_id)
+                self._log.warning(
+                    "gap.opened", "a gap was opened", kind=alert.kind, payment=alert.payment_id, alert=alert.alert_id
+                )
         for watch in closed:
             self._metrics.settled(Outcome(watch.outcome))
             if watch.outcome == Outcome.ACTIVATED:
                 self._metrics.activated_after(watch.took)
-            if watch.alert_id is None:
+            if watch.alert_id is None or watch.kind is None:
                 self._log.debug("watch.closed", "a watch was closed", payment=watch.payment_id, outcome=watch.outcome)
             else:
                 self._metrics.gap_closed(GapKind(watch.kind))
                 self._log.info(
-                    "gap.closed", "a gap was closed", payment=watch.payment_id, outcome=watch.outcome, kind=watch.kind, alert=watch.alert_id
+                    "gap.closed",
+                    "a gap was closed",
+                    payment=watch.payment_id,
+                    outcome=watch.outcome,
+                    kind=watch.kind,
+                    alert=watch.alert_id,
                 )
 
 
@@ -173,7 +203,7 @@ def delay_of(known: Known) -> str:
     late = known.noticed_at - known.facts.paid_at
     if late < LATE:
         return ""
-    return f"paidwatch noticed the payment {spoken(late)} late: it was not listening, or the change reached it by reconciliation"
+    return f"paidwatch noticed the payment {spoken(late)} late: it was not listening when the payment became paid"
 
 
 def spoken(span: timedelta) -> str:

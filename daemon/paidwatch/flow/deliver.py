@@ -113,7 +113,9 @@ class Deliver:
             await self._not_taken(due, notice, error, self._clock.monotonic() - started)
             return
         except Exception as error:  # noqa: BLE001  a channel that breaks its contract must not stop the others
-            slip = DeliveryError(f"{type(error).__name__} in the channel", fault=Fault.TRANSIENT, code=type(error).__name__)
+            slip = DeliveryError(
+                f"{type(error).__name__} in the channel", fault=Fault.TRANSIENT, code=type(error).__name__
+            )
             await self._not_taken(due, notice, slip, self._clock.monotonic() - started)
             return
         attempt = Attempt(
@@ -199,5 +201,3 @@ class Deliver:
                 return DeliveryResult.DEAD if exhausted else DeliveryResult.RETRY
             case _ as unreachable:
                 assert_never(unreachable)
-
-

@@ -20,6 +20,7 @@ from paidwatch.store.inbox import Drained, Inbox
 
 WORKER = "intake"
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rhythm:
     """How intake breathes."""
@@ -30,6 +31,7 @@ class Rhythm:
     """A drain that takes longer is a stuck pipeline."""
     look: timedelta | None
     """Look by oneself that often: only where writers may not ring (prepared transactions); None is never."""
+
 
 class Intake:
     """The one reader of the inbox."""
@@ -66,7 +68,7 @@ class Intake:
 
     async def drain_while_rows_come(self) -> None:
         """Drain until a drain comes back empty, with a short pause in between so that writers can share the bell."""
-        while await self.drain():
+        while await self.drain():  # noqa: ASYNC110  the pause is the point
             await anyio.sleep(self._rhythm.linger.total_seconds())
 
     async def drain(self) -> int:

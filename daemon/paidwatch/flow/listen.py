@@ -82,7 +82,7 @@ class Ears:
 
 
 class Locks:
-    """The session that holds the bell and leadership: while a session waits for a lock it hears nothing, so it is another one."""
+    """The session that holds the bell and leadership; another one, because who waits for a lock hears nothing."""
 
     def __init__(self, target: Target, statements: "Statements") -> None:
         """Remember where to connect."""

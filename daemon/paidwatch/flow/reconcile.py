@@ -1,4 +1,4 @@
-"""Reconcile: the row is the truth. Paid payments that no trigger told of get their watch; history is told in one digest."""
+"""Reconcile: the row is the truth. Paid payments that no trigger told of get their watch; history is told once."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ class History:
             f"{self.kinds.total()} payments of the last {spoken(look_back)} are gaps already: {kinds}.",
             f"Money at risk: {money or 'unknown'}.",
             f"Oldest: paid {spoken(now - self.oldest)} ago." if self.oldest else "",
-            "They are history of the time before the installation: listed by `paidwatch check`, not followed and not changed.",
+            "They are from before the installation: listed by `paidwatch check`, not followed and not changed.",
         )
 
 
@@ -102,7 +102,9 @@ class Reconcile:
 
     async def _look(self) -> None:
         policy = self._policy()
-        found: int = await self._database.write(lambda session: session.value("watch_paid", policy.look_back, *policy.graces(), None))
+        found: int = await self._database.write(
+            lambda session: session.value("watch_paid", policy.look_back, *policy.graces(), None)
+        )
         if found:
             self._log.warning("reconcile.found", "paid payments had no watch", count=found)
             self._on_news()
@@ -150,6 +152,13 @@ class Reconcile:
 
     async def _purge(self) -> None:
         policy = self._policy()
-        for name, keep in (("purge_closed", policy.keep_closed), ("purge_attempts", policy.keep_attempts)):
-            while await self._database.write(lambda session, name=name, keep=keep: session.value(name, keep, _PURGE)) == _PURGE:
-                await anyio.sleep(_PURGE_PAUSE)
+        await self._purge_by("purge_closed", policy.keep_closed)
+        await self._purge_by("purge_attempts", policy.keep_attempts)
+
+    async def _purge_by(self, statement: str, keep: timedelta) -> None:
+        """Remove in small batches with pauses, so that nobody notices."""
+        removed = _PURGE
+        while removed == _PURGE:
+            removed = await self._database.write(lambda session: session.value(statement, keep, _PURGE))
+            self._status.busy(WORKER, LIMIT)
+            await anyio.sleep(_PURGE_PAUSE)

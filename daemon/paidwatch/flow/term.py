@@ -1,7 +1,7 @@
 """One term: connect, prove the listening, lead (or wait to), catch up, serve until the connection is lost or we stop.
 
 Workers ⊃ sources. On a stop the sources (intake, reconciliation) end first; the workers finish what is under way.
-Any loss of a connection ends the term, and the next one begins from the database's state, which is all the state there is.
+Any loss of a connection ends the term; the next one begins from the database's state, and there is no other.
 """
 
 from collections.abc import Callable, Sequence
@@ -126,7 +126,9 @@ class Term:
         faults = await database.read(lambda session: installation.trigger_faults(session, found))
         if faults:
             self._means.status.trouble("triggers", f"{'; '.join(faults)}: run paidwatch install")
-            self._means.log.error("triggers.faulty", "triggers are not as installed; only reconciliation sees payments", faults=faults)
+            self._means.log.error(
+                "triggers.faulty", "triggers are not as installed; only reconciliation sees payments", faults=faults
+            )
         else:
             self._means.status.beat("triggers")
         return server, found
@@ -210,7 +212,11 @@ class Term:
         return Alarm(
             database=database,
             decide=Decide(
-                database=database, policy=means.policy, claimant=Claimant(means.policy), metrics=means.metrics, log=means.log
+                database=database,
+                policy=means.policy,
+                claimant=Claimant(means.policy),
+                metrics=means.metrics,
+                log=means.log,
             ),
             activate=Activate(database=database, policy=means.policy, metrics=means.metrics, log=means.log),
             status=means.status,

@@ -59,7 +59,9 @@ def _subscriber(row: Row) -> Subscriber:
 def _plan(row: Row) -> Plan:
     price: Decimal | None = row["price"]
     duration: timedelta = row["duration"]
-    return Plan(id=row["plan_id"], price=price, rank=FREE_RANK if row["plan_free"] else row["plan_rank"], duration=duration)
+    return Plan(
+        id=row["plan_id"], price=price, rank=FREE_RANK if row["plan_free"] else row["plan_rank"], duration=duration
+    )
 
 
 def _evidence(row: Row) -> Evidence:

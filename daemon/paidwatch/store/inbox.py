@@ -55,5 +55,10 @@ class Inbox:
         if complete:
             self._xip, self._xmax = row["xip"], row["xmax"]
         return Drained(
-            taken=row["taken"], watched=row["watched"], woken=row["woken"], complete=complete, oldest=row["oldest"], now=row["now"]
+            taken=row["taken"],
+            watched=row["watched"],
+            woken=row["woken"],
+            complete=complete,
+            oldest=row["oldest"],
+            now=row["now"],
         )

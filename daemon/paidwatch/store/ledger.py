@@ -79,7 +79,9 @@ async def write_grant(session: Session, grant: Grant, *, claim_id: int, event_ty
     """Write user and event; return the user's after image as JSON by column, and the event's id."""
     image: str = await session.value("write_subscriber", grant.user_id, as_json(grant.user))
     data = dict(grant.event_data) | {"activation_id": claim_id}
-    event_id: str | None = await session.value("write_event", grant.user_id, event_type, as_json(data), grant.external_id)
+    event_id: str | None = await session.value(
+        "write_event", grant.user_id, event_type, as_json(data), grant.external_id
+    )
     return image, event_id
 
 
@@ -95,7 +97,9 @@ async def finish(
     error: str | None = None,
 ) -> bool:
     """End a claim as done, refused or failed; False if it was none any more."""
-    row = await session.row("finish_activation", activation_id, state, guards_as_json(guards), before, after, event_id, error)
+    row = await session.row(
+        "finish_activation", activation_id, state, guards_as_json(guards), before, after, event_id, error
+    )
     return row is not None
 
 
@@ -104,7 +108,9 @@ async def retry(session: Session, activation_id: int, after: timedelta, error: s
     await session.rows("retry_activation", activation_id, after, error)
 
 
-async def audit(session: Session, *, actor: str, act: str, payment_id: str, user_id: str | None, detail: Mapping[str, object]) -> None:
+async def audit(
+    session: Session, *, actor: str, act: str, payment_id: str, user_id: str | None, detail: Mapping[str, object]
+) -> None:
     """Append to the audit."""
     await session.rows("audit", actor, act, payment_id, user_id, as_json(detail), __version__)
 

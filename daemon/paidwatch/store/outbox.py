@@ -50,7 +50,9 @@ async def claim(session: Session, channel: str, *, lease: str, span: timedelta, 
 
 async def record_sent(session: Session, due: Due, receipt: Receipt) -> datetime | None:
     """Mark as told; return when the alert was opened, None if the lease was lost meanwhile."""
-    row = await session.row("record_sent", due.delivery_id, due.lease, due.revision, json.dumps(dict(receipt.reference)))
+    row = await session.row(
+        "record_sent", due.delivery_id, due.lease, due.revision, json.dumps(dict(receipt.reference))
+    )
     return None if row is None else row["opened_at"]
 
 

@@ -72,7 +72,9 @@ class Database:
             )
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Drop all connections at once: after a failure a polite goodbye may never end."""
         if self._pool is not None:
             self._pool.terminate()
@@ -91,14 +93,19 @@ class Database:
         seconds) and is rolled back after that. Raises DatabaseError.
         """
         bound = (limit or self._target.statement_timeout) + timedelta(seconds=5)
-        with translated(), anyio.CancelScope(shield=True):
+        with translated():
             try:
-                with anyio.fail_after(bound.total_seconds()):
-                    async with self._acquire() as connection, connection.transaction():
-                        return await body(Session(cast("Connection", connection), self._statements))
+                return await self._in_transaction(body, bound)
             except TimeoutError as error:
                 message = "a transaction took too long and was rolled back"
                 raise Unreachable(message, remedy="See the server's load and locks.") from error
+
+    async def _in_transaction(self, body: Callable[[Session], Awaitable[T]], bound: timedelta) -> T:
+        result: T
+        with anyio.fail_after(bound.total_seconds(), shield=True):
+            async with self._acquire() as connection, connection.transaction():
+                result = await body(Session(cast("Connection", connection), self._statements))
+        return result
 
     def _acquire(self) -> AbstractAsyncContextManager[Any]:
         if self._pool is None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from paidwatch.core.model import Facts
+from paidwatch.core.model import Facts, GapKind
 from paidwatch.store.facts import read_facts
 from paidwatch.store.pool import Session
 
@@ -103,7 +103,12 @@ async def postpone(session: Session, until: Mapping[str, datetime]) -> None:
 
 
 async def open_gaps(
-    session: Session, gaps: Sequence[NewGap], *, channels: Sequence[str], first_reminder: timedelta | None, hold: timedelta
+    session: Session,
+    gaps: Sequence[NewGap],
+    *,
+    channels: Sequence[str],
+    first_reminder: timedelta | None,
+    hold: timedelta,
 ) -> list[Told]:
     """Record gaps, open their alerts and queue one delivery per channel; an open alert is only brought up to date."""
     if not gaps:
@@ -121,7 +126,10 @@ async def open_gaps(
         [gap.delay for gap in gaps],
         [notes_as_json(gap.notes) for gap in gaps],
     )
-    return [Told(alert_id=row["alert_id"], payment_id=row["payment_id"], kind=row["kind"], fresh=row["fresh"]) for row in rows]
+    return [
+        Told(alert_id=row["alert_id"], payment_id=row["payment_id"], kind=row["kind"], fresh=row["fresh"])
+        for row in rows
+    ]
 
 
 async def close_watches(session: Session, outcomes: Mapping[str, tuple[str, datetime]]) -> list[Closed]:
@@ -129,12 +137,26 @@ async def close_watches(session: Session, outcomes: Mapping[str, tuple[str, date
     if not outcomes:
         return []
     rows = await session.rows(
-        "close_watches", list(outcomes), [outcome for outcome, _ in outcomes.values()], [at for _, at in outcomes.values()]
+        "close_watches",
+        list(outcomes),
+        [outcome for outcome, _ in outcomes.values()],
+        [at for _, at in outcomes.values()],
     )
     return [
-        Closed(payment_id=row["payment_id"], outcome=row["outcome"], took=row["took"], alert_id=row["alert_id"], kind=row["kind"])
+        Closed(
+            payment_id=row["payment_id"],
+            outcome=row["outcome"],
+            took=row["took"],
+            alert_id=row["alert_id"],
+            kind=row["kind"],
+        )
         for row in rows
     ]
+
+
+async def open_by_kind(session: Session) -> dict[GapKind, int]:
+    """Count the open gaps."""
+    return {GapKind(row["kind"]): row["count"] for row in await session.rows("open_by_kind")}
 
 
 def notes_as_json(notes: Sequence[str]) -> str:

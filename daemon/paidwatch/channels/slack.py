@@ -1,0 +1,251 @@
+"""Slack, by incoming webhook.
+
+The address is the credential. A message is accepted if and only if the answer is 200 with the body `ok`; there is no
+message id, so nothing can be edited and every update is said anew. What the database says stands in `plain_text`
+objects only, where Slack looks for no markup; `mrkdwn` holds constant words, times and shell commands of harmless
+characters. Limits and error words: Slack's documentation of incoming webhooks and Block Kit.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+import aiohttp
+
+from paidwatch.channels.http import Answer, Exchange, Limits, parse_url, refuse
+from paidwatch.channels.layout import Fact, Room, facts_of, shown, source_of, title_of
+from paidwatch.channels.settings import SlackSettings
+from paidwatch.core.model import Notice, Word
+from paidwatch.core.text import clean, defang, fit, is_plain_command, stamp
+from paidwatch.errors import DeliveryError, Fault
+from paidwatch.ports import Clock, Message, Receipt
+
+PACE: Final = timedelta(seconds=1)
+
+OURS: Final = frozenset({"invalid_payload", "invalid_blocks", "no_text", "too_many_attachments"})
+BROKEN: Final = frozenset(
+    {
+        "no_service",
+        "no_service_id",
+        "no_active_hooks",
+        "no_team",
+        "team_disabled",
+        "invalid_token",
+        "channel_not_found",
+        "channel_is_archived",
+        "action_prohibited",
+        "posting_to_general_channel_denied",
+    }
+)
+PASSING: Final = frozenset({"rate_limited", "rollup_error"})
+
+_HEADER: Final = 150
+_SECTION: Final = 3000
+_FIELD: Final = 2000
+_FIELDS: Final = 10
+_BLOCKS: Final = 50
+_ALL: Final = 12_000
+"""Below the 13 000 or so that the service takes, its own markup included."""
+_FALLBACK: Final = 1500
+_RESERVE: Final = 400
+"""Kept for the command and the closing line."""
+
+_BARE_REQUEST: Final = frozenset({400, 413, 422})
+_LABEL: Final = re.compile(r"[A-Za-z][A-Za-z' ]*")
+_SIGNS: Final = {Word.NEW: "🔴", Word.STILL: "🟠", Word.ESCALATED: "🚨", Word.FIXED: "🟢", Word.RESOLVED: "🟢"}
+_OTHER_SIGN: Final = "🔵"
+
+Block = dict[str, object]
+
+
+class Slack:
+    """One Slack incoming webhook."""
+
+    kind = "slack"
+    parallel = 1
+
+    def __init__(
+        self, name: str, settings: SlackSettings, *, session: aiohttp.ClientSession, clock: Clock, limits: Limits
+    ) -> None:
+        """Keep what is needed; the session belongs to the caller."""
+        self.name = name
+        self.pace = PACE if settings.pace is None else settings.pace
+        self._url = settings.url
+        self._session = session
+        self._clock = clock
+        self._limits = limits
+
+    async def send(self, message: Message) -> Receipt:
+        """Post the message; one that Slack calls malformed is sent once more as plain text, and never again.
+
+        Raises DeliveryError.
+        """
+        exchange = Exchange(self._session, self._limits)
+        full = _encode(payload(message.notice))
+        answer = await self._post(exchange, full)
+        if _is_taken(answer):
+            return Receipt(reference={}, code="200", size=len(full))
+        if not _is_malformed(answer):
+            raise self._refusal(answer)
+        plain = _encode(plain_payload(message.notice))
+        answer = await self._post(exchange, plain)
+        if _is_taken(answer):
+            return Receipt(reference={}, code="200 plain", size=len(plain))
+        raise self._refusal(answer)
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+    async def _post(self, exchange: Exchange, body: bytes) -> Answer:
+        return await exchange.request("POST", parse_url(self._url), body=body)
+
+    def _refusal(self, answer: Answer) -> DeliveryError:
+        """Return the error that Slack's word, or else its status, stands for."""
+        word = _word(answer)
+        fault: Fault | None = None
+        if word in BROKEN:
+            fault = Fault.CHANNEL
+        elif word in PASSING:
+            fault = Fault.TRANSIENT
+        elif word in OURS:
+            fault = Fault.MESSAGE
+        return refuse("Slack", answer, now=self._clock.now(), fault=fault, code=word or _not_ok(answer))
+
+
+def _is_taken(answer: Answer) -> bool:
+    """Accepted is 200 and exactly `ok`; a proxy's friendly page is neither."""
+    return answer.status == 200 and answer.body == b"ok"  # noqa: PLR2004
+
+
+def _is_malformed(answer: Answer) -> bool:
+    """Whether Slack blames the message: by its word, or by a 4xx about the request without a known word."""
+    word = _word(answer)
+    return word in OURS or (not word and answer.status in _BARE_REQUEST)
+
+
+def _word(answer: Answer) -> str:
+    """Return Slack's error word, empty where it is none that is known: anything else may be an echo."""
+    said = answer.json().get("error") or answer.body.decode("utf-8", "replace").strip()
+    return said if isinstance(said, str) and said in OURS | BROKEN | PASSING else ""
+
+
+def _not_ok(answer: Answer) -> str:
+    return "without ok" if answer.status == 200 else ""  # noqa: PLR2004
+
+
+def _encode(body: Mapping[str, object]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def payload(notice: Notice) -> dict[str, object]:
+    """Return the message in blocks, inside every limit, with the text that notifications show."""
+    room = Room(_ALL - _RESERVE)
+    text = room.fit(_fallback(notice), _FALLBACK, escape=escape)
+    blocks = list(_head(notice, room))
+    tail = list(_tail(notice))
+    for block in _body(notice, room):
+        if len(blocks) + len(tail) >= _BLOCKS:
+            break
+        blocks.append(block)
+    return {"text": text, "mrkdwn": False, "blocks": blocks + tail, "unfurl_links": False, "unfurl_media": False}
+
+
+def plain_payload(notice: Notice) -> dict[str, object]:
+    """Return the same as one text without any markup, for when Slack does not take the blocks."""
+    lines = [_fallback(notice)]
+    for fact in facts_of(notice.lines):
+        lines += _sentences(fact)
+    if notice.command:
+        lines.insert(1, f"Next: {clean(notice.command)}")
+    text = Room(_SECTION).paragraph(lines, _SECTION, escape=escape)
+    return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
+
+
+def escape(text: str) -> str:
+    """Escape the three characters that Slack decodes, and leave no address to click."""
+    return defang(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _fallback(notice: Notice) -> str:
+    return f"{_sign(notice)} {title_of(notice)} · {clean(notice.summary)}"
+
+
+def _sign(notice: Notice) -> str:
+    return _SIGNS.get(notice.word, _OTHER_SIGN)
+
+
+def _head(notice: Notice, room: Room) -> Iterator[Block]:
+    """Yield the title and what happened."""
+    yield {"type": "header", "text": _plain(room.fit(f"{_sign(notice)} {title_of(notice)}", _HEADER, escape=escape))}
+    summary = room.fit(clean(notice.summary), _SECTION, escape=escape)
+    if summary:
+        yield {"type": "section", "text": _plain(summary)}
+
+
+def _body(notice: Notice, room: Room) -> Iterator[Block]:
+    """Yield the facts: short ones as rows of label and value, five to a section, long ones across the whole width."""
+    facts = facts_of(notice.lines)
+    rows: list[Block] = []
+    for place, fact in enumerate(facts):
+        if room.left < len(fact.label) + _RESERVE:
+            yield from _rows(rows)
+            yield {"type": "section", "text": _plain(f"({len(facts) - place} more facts)…")}
+            return
+        if fact.short:
+            rows += [_label(fact.label, room), _value(fact, room)]
+            if len(rows) == _FIELDS:
+                yield from _rows(rows)
+                rows = []
+        else:
+            yield from _rows(rows)
+            rows = []
+            yield {"type": "section", "text": _plain(room.paragraph(_sentences(fact), _SECTION, escape=escape) or "-")}
+    yield from _rows(rows)
+
+
+def _rows(rows: list[Block]) -> Iterator[Block]:
+    if rows:
+        yield {"type": "section", "fields": rows}
+
+
+def _label(label: str, room: Room) -> Block:
+    """Return a label, bold if it consists of letters."""
+    if _LABEL.fullmatch(label):
+        return _markup(room.spend(f"*{label}*"))
+    return _plain(room.fit(label, _FIELD // 10, escape=escape) or "-")
+
+
+def _value(fact: Fact, room: Room) -> Block:
+    """Return a value; a time is shown in the reader's own zone."""
+    value = fact.values[0]
+    if isinstance(value, datetime):
+        return _markup(
+            room.spend(f"<!date^{int(value.timestamp())}^{{date_short_pretty}} {{time_secs}}|{stamp(value)}>")
+        )
+    return _plain(room.fit(value, _FIELD, escape=escape) or "-")
+
+
+def _sentences(fact: Fact) -> list[str]:
+    """Return a fact as lines, its label before the first."""
+    lines = [shown(value) for value in fact.values]
+    return [f"{fact.label}: {lines[0]}", *lines[1:]] if fact.label else lines
+
+
+def _tail(notice: Notice) -> Iterator[Block]:
+    """Yield the next command, and who says all this."""
+    command = clean(notice.command)
+    if command and len(command) <= _RESERVE // 2 and is_plain_command(command):
+        yield {"type": "section", "text": _markup(f"*Next*\n```{command}```")}
+    elif command:
+        yield {"type": "section", "text": _plain(fit(f"Next: {command}", _RESERVE // 2, escape=escape))}
+    yield {"type": "context", "elements": [_plain(fit(source_of(notice), _HEADER, escape=escape))]}
+
+
+def _plain(text: str) -> Block:
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+def _markup(text: str) -> Block:
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
