@@ -108,8 +108,10 @@ def _forms(secret: str) -> Iterator[str]:
     if "://" in secret:
         pieces |= set(_url_pieces(secret))
     for piece in pieces:
-        yield from (piece, unquote(piece), quote(piece), quote(piece, safe=""), quote_plus(piece))
-        yield from (repr(piece)[1:-1], json.dumps(piece)[1:-1], json.dumps(piece, ensure_ascii=False)[1:-1])
+        yield from (piece, unquote(piece), repr(piece)[1:-1], ascii(piece)[1:-1])
+        yield from (json.dumps(piece)[1:-1], json.dumps(piece, ensure_ascii=False)[1:-1])
+        raw = piece.encode(errors="surrogateescape")
+        yield from (repr(raw)[2:-1], quote(raw), quote(raw, safe=""), quote_plus(raw))
 
 
 def _url_pieces(url: str) -> Iterator[str]:

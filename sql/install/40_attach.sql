@@ -79,8 +79,9 @@ BEGIN
     PERFORM paidwatch.define_webhooks(mapping -> 'webhooks', zone);
     PERFORM paidwatch.detach_former((SELECT i.mapping FROM paidwatch.installation i), mapping);
     PERFORM paidwatch.attach_triggers(mapping);
-    INSERT INTO paidwatch.installation AS i (mapping) VALUES (mapping)
-    ON CONFLICT (singleton) DO UPDATE SET mapping = excluded.mapping, updated_at = now() WHERE i.mapping::text <> excluded.mapping::text;
+    INSERT INTO paidwatch.installation AS i (mapping, not_watched) VALUES (mapping, paidwatch.not_watched(mapping))
+    ON CONFLICT (singleton) DO UPDATE SET mapping = excluded.mapping, not_watched = excluded.not_watched, updated_at = now()
+    WHERE i.mapping::text <> excluded.mapping::text OR i.not_watched <> excluded.not_watched;
     IF coalesce(mapping ->> 'runtime_role', '') <> '' THEN
         PERFORM paidwatch.grant_runtime(mapping ->> 'runtime_role');
     END IF;

@@ -27,7 +27,7 @@ SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(
     e.activated_at, e.granted_at, e.failed_at, e.failed_reason, e.acted_at, e.act,
     a.done_at, n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
     h.created_at, h.status, h.failed, h.error, h.valid, coalesce(h.signed, false),
-    (SELECT NOT ('webhooks' = ANY (paidwatch.not_watched(i.mapping))) FROM paidwatch.installation i)
+    (SELECT NOT ('webhooks' = ANY (i.not_watched)) FROM paidwatch.installation i)
 FROM unnest(ids) AS s (id)
 LEFT JOIN paidwatch.watch w ON w.payment_id = s.id
 LEFT JOIN paidwatch.payments p ON p.payment_id = s.id

@@ -157,6 +157,7 @@ CREATE TABLE paidwatch.installation (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     installation_id uuid NOT NULL DEFAULT gen_random_uuid(),
     mapping json NOT NULL,
+    not_watched text[] NOT NULL DEFAULT '{}',
     installed_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     baseline_at timestamptz,

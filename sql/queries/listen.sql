@@ -27,7 +27,7 @@ SELECT pg_advisory_lock(paidwatch.leadership());
 -- name: installation
 -- What was installed. $1: the mapping of the present configuration.
 SELECT i.installation_id::text AS installation_id, i.mapping::text = $1::text AS same_mapping, i.installed_at, i.baseline_at, i.listening_at,
-    paidwatch.not_watched(i.mapping) AS not_watched, coalesce(i.mapping ->> 'two_phase', 'auto') AS two_phase,
+    i.not_watched, coalesce(i.mapping ->> 'two_phase', 'auto') AS two_phase,
     (SELECT max(version) FROM paidwatch.migration) AS version,
     ARRAY(SELECT m.version FROM paidwatch.migration m WHERE m.breaking) AS breaking, now() AS now
 FROM paidwatch.installation i;

@@ -146,9 +146,9 @@ _ANSWERS: Final[tuple[tuple[type[aiosmtplib.SMTPResponseException], str, Fault],
     (aiosmtplib.SMTPAuthenticationError, "the mail server does not accept the login", Fault.CHANNEL),
     (aiosmtplib.SMTPSenderRefused, "the mail server does not accept the sender", Fault.CHANNEL),
     (aiosmtplib.SMTPDataError, "the mail server does not accept the message", Fault.MESSAGE),
-    (aiosmtplib.SMTPResponseException, "the mail server does not serve us", Fault.CHANNEL),
 )
-"""What an answer of the server means; 4xx always passes, 5xx is the fault that stands here."""
+"""What a refusal of the server means; 4xx always passes, 5xx is the fault that stands here."""
+_ANY_ANSWER: Final = ("the mail server does not serve us", Fault.CHANNEL)
 
 _TROUBLES: Final[tuple[tuple[tuple[type[Exception], ...], str, Fault, str], ...]] = (
     ((TimeoutError,), "the mail server did not answer in time", Fault.TRANSIENT, "timeout"),
@@ -160,22 +160,21 @@ _TROUBLES: Final[tuple[tuple[tuple[type[Exception], ...], str, Fault, str], ...]
         Fault.CHANNEL,
         "address",
     ),
-    (
-        (Exception,),
-        "the mail server does not offer the encryption or the login that is configured",
-        Fault.CHANNEL,
-        "not_offered",
-    ),
 )
-"""What trouble without an answer means; the first that fits."""
+"""What trouble without a refusal means; the first that fits."""
+_ANY_TROUBLE: Final = (
+    "the mail server does not offer the encryption or the login that is configured",
+    Fault.CHANNEL,
+    "not_offered",
+)
 
 
 def _failure(error: Exception) -> DeliveryError:
     """Put a library's exception into constant words; a server's own text may repeat what was sent to it."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        _, said, permanent = next(row for row in _ANSWERS if isinstance(error, row[0]))
+        said, permanent = next((row[1:] for row in _ANSWERS if isinstance(error, row[0])), _ANY_ANSWER)
         fault = Fault.TRANSIENT if error.code in _PASSING else permanent
         return DeliveryError(f"{said} ({error.code})", fault=fault, code=str(error.code))
     seen = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
-    _, said, fault, code = next(row for row in _TROUBLES if isinstance(seen, row[0]))
+    said, fault, code = next((row[1:] for row in _TROUBLES if isinstance(seen, row[0])), _ANY_TROUBLE)
     return DeliveryError(said, fault=fault, code=code)

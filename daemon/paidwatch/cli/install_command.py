@@ -17,8 +17,7 @@ def install(cli: Cli, *, only_print: bool, create_tables: bool) -> None:
 
     settings = cli.settings(needs_database=not only_print)
     if only_print:
-        click.echo(installer.script(settings.mapping()))
-        click.echo(f"{installer.index_script(settings.mapping())} \\gexec")
+        click.echo(installer.script_for_psql(settings.mapping(), create_tables=create_tables))
         return
     missing = run_async(
         lambda: installer.install(

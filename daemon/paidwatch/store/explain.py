@@ -1,5 +1,6 @@
 """What the database or the network said, as a sentence with a remedy; nothing of the DSN is repeated."""
 
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -100,7 +101,8 @@ def _hint(error: Exception, otherwise: str) -> str:
 
 
 def _os_reason(error: Exception) -> str:
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number else str(error)
 
 
 _SENTENCES: Final[tuple[tuple[tuple[type[Exception], ...], Callable[[Exception], DatabaseError]], ...]] = (
