@@ -35,12 +35,15 @@ SELECT payment_id::text AS payment_id, user_id::text AS user_id FROM paidwatch.a
 WHERE activation_id = $1::bigint AND state = 'claimed' FOR UPDATE;
 
 -- name: lock_subscriber
+-- Locks the user's row and returns what an activation may write in it. $1 user.
 SELECT paidwatch.lock_subscriber($1::text::paidwatch.user_key)::text AS image;
 
 -- name: write_subscriber
+-- $1 user, $2 canonical values as JSON.
 SELECT paidwatch.write_subscriber($1::text::paidwatch.user_key, $2::text::jsonb)::text AS image;
 
 -- name: write_event
+-- $1 user, $2 type, $3 data as JSON, $4 external id.
 SELECT paidwatch.write_event($1::text::paidwatch.user_key, $2::text, $3::text::jsonb, $4::text) AS event_id;
 
 -- name: facts_of
@@ -71,6 +74,7 @@ UPDATE paidwatch.delivery d SET due_at = now() FROM said WHERE d.alert_id = said
 UPDATE paidwatch.alert SET notes = $2::text[] WHERE payment_id = $1::text::paidwatch.payment_key AND state <> 'resolved';
 
 -- name: audit
+-- $1 actor, $2 act, $3 payment, $4 user, $5 detail as JSON, $6 version.
 INSERT INTO paidwatch.audit (actor, act, payment_id, user_id, detail, version)
 VALUES ($1::text, $2::text, $3::text::paidwatch.payment_key, $4::text::paidwatch.user_key, $5::text::jsonb, $6::text);
 

@@ -113,6 +113,7 @@ WITH told AS (
 SELECT alert_id FROM told;
 
 -- name: baseline_done
+-- The past was taken as it is; from now on everything is news.
 UPDATE paidwatch.installation SET baseline_at = now() WHERE baseline_at IS NULL;
 
 -- name: remind
@@ -174,4 +175,5 @@ WHERE payment_id = (SELECT payment_id FROM paidwatch.watch WHERE due_at <= now()
 RETURNING payment_id::text AS payment_id;
 
 -- name: open_by_kind
+-- How many gaps are open, for the metrics.
 SELECT kind, count(*) AS count FROM paidwatch.watch WHERE state = 'gap' GROUP BY kind;

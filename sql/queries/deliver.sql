@@ -48,6 +48,7 @@ WHERE delivery_id = $1::bigint AND lease = $2::text
 RETURNING delivery_id;
 
 -- name: record_attempt
+-- The delivery log. $1 delivery, $2 took, $3 revision, $4 word, $5 result, $6 code, $7 bytes, $8 error.
 INSERT INTO paidwatch.attempt (delivery_id, took, revision, word, result, code, size, error)
 VALUES ($1::bigint, $2::interval, $3::integer, $4::text, $5::text, $6::text, $7::integer, $8::text);
 
@@ -59,6 +60,7 @@ ON CONFLICT (name) DO UPDATE SET not_before = excluded.not_before, down_since = 
     down_reason = coalesce(excluded.down_reason, c.down_reason);
 
 -- name: channel_works
+-- A message was taken: the channel is not broken any more. $1 channel.
 UPDATE paidwatch.channel SET down_since = NULL, down_reason = NULL WHERE name = $1::text AND down_since IS NOT NULL
 RETURNING name;
 
@@ -81,6 +83,7 @@ INSERT INTO paidwatch.delivery (alert_id, channel, due_at) SELECT t.alert_id, c.
 RETURNING alert_id, delivery_id, channel;
 
 -- name: resolve_test
+-- Ends a test story. $1 alert.
 WITH done AS (
     UPDATE paidwatch.alert SET state = 'resolved', resolved_at = now(), outcome = 'dismissed', revision = revision + 1 WHERE alert_id = $1::bigint
     RETURNING alert_id

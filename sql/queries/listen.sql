@@ -3,6 +3,7 @@
 SELECT pg_notify('paidwatch', $1::text);
 
 -- name: listening
+-- Whether the subscription is known to the server: behind a pooler in transaction mode it is not.
 SELECT EXISTS (SELECT FROM pg_listening_channels() AS c WHERE c = 'paidwatch') AS listening;
 
 -- name: server
@@ -18,6 +19,7 @@ SELECT pg_is_in_recovery() AS standby, current_setting('server_version') AS vers
 SELECT pg_advisory_lock(paidwatch.bell());
 
 -- name: release_bell
+-- Awake: writers share the bell and do not ring.
 SELECT pg_advisory_unlock(paidwatch.bell()) AS released;
 
 -- name: lead

@@ -28,7 +28,7 @@ PACE: Final = timedelta(milliseconds=250)
 _REMEMBERED: Final = 1000
 """Messages of which some recipients were served and others have to be retried."""
 _FAREWELL: Final = timedelta(seconds=2)
-_PASSING: Final = range(400, 500)
+_PERMANENT: Final = range(500, 600)
 
 
 class Mail:
@@ -62,7 +62,7 @@ class Mail:
         served = self._served.get(message.key, frozenset())
         missing = [recipient for recipient in self._settings.recipients if recipient not in served]
         refused = await self._deliver(letter.mail, missing)
-        passing = [code for code in refused.values() if code in _PASSING]
+        passing = [code for code in refused.values() if code not in _PERMANENT]
         if passing:
             self._remember(message.key, served | (set(missing) - set(refused)))
             raise DeliveryError(
@@ -147,7 +147,7 @@ _ANSWERS: Final[tuple[tuple[type[aiosmtplib.SMTPResponseException], str, Fault],
     (aiosmtplib.SMTPSenderRefused, "the mail server does not accept the sender", Fault.CHANNEL),
     (aiosmtplib.SMTPDataError, "the mail server does not accept the message", Fault.MESSAGE),
 )
-"""What a refusal of the server means; 4xx always passes, 5xx is the fault that stands here."""
+"""What a refusal with 5xx means; anything else passes: 4xx, and what is no answer at all."""
 _ANY_ANSWER: Final = ("the mail server does not serve us", Fault.CHANNEL)
 
 _TROUBLES: Final[tuple[tuple[tuple[type[Exception], ...], str, Fault, str], ...]] = (
@@ -173,7 +173,7 @@ def _failure(error: Exception) -> DeliveryError:
     """Put a library's exception into constant words; a server's own text may repeat what was sent to it."""
     if isinstance(error, aiosmtplib.SMTPResponseException):
         said, permanent = next((row[1:] for row in _ANSWERS if isinstance(error, row[0])), _ANY_ANSWER)
-        fault = Fault.TRANSIENT if error.code in _PASSING else permanent
+        fault = permanent if error.code in _PERMANENT else Fault.TRANSIENT
         return DeliveryError(f"{said} ({error.code})", fault=fault, code=str(error.code))
     seen = error.__cause__ if isinstance(error.__cause__, ssl.SSLError) else error
     said, fault, code = next((row[1:] for row in _TROUBLES if isinstance(seen, row[0])), _ANY_TROUBLE)

@@ -23,6 +23,10 @@ class Database(Section):
     """Zone of timestamps that carry none."""
     runtime_role: Role = ""
     """Role that `paidwatch run` logs in as; `install` grants it what it needs. Empty: the role that installs."""
+    two_phase: Literal["auto", "never"] = "auto"
+    """Whether payments may be committed by PREPARE TRANSACTION. PostgreSQL refuses that after a NOTIFY, so with `auto`,
+    on a server that allows prepared transactions, triggers do not ring and the daemon looks every two seconds. `never`
+    declares that the application does not use them."""
     connect_timeout: Span = timedelta(seconds=10)
     """Longest wait for a connection."""
     statement_timeout: Span = timedelta(seconds=30)

@@ -93,6 +93,7 @@ class Settings(Section):
         return {
             "time_zone": self.database.time_zone,
             "runtime_role": self.database.runtime_role,
+            "two_phase": self.database.two_phase,
             "payments": self.payments.model_dump(mode="json"),
             "users": self.users.model_dump(mode="json"),
             "plans": self.plans.model_dump(mode="json"),
