@@ -21,12 +21,15 @@ demo: $(DEMO) ## See the main job on a PostgreSQL of its own, in a minute
 test: $(DEV) ## Run every test, on two processes
 	@$(BIN)/pytest -q -n 2 --dist worksteal $(ARGS)
 
-check: $(DEV) ## Style, formatting, types twice, and who may import whom
-	$(BIN)/ruff check $(CODE)
-	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/lint-imports --no-logo
-	$(BIN)/mypy
-	$(BIN)/basedpyright --pythonpath $(BIN)/python
+check: $(DEV) ## Style, formatting, types twice, and who may import whom: all of them, whatever the first ones say
+	@$(MAKE) -k check-style check-format check-imports check-mypy check-pyright
+
+.PHONY: check-style check-format check-imports check-mypy check-pyright
+check-style: ; $(BIN)/ruff check $(CODE)
+check-format: ; $(BIN)/ruff format --check $(CODE)
+check-imports: ; $(BIN)/lint-imports --no-logo
+check-mypy: ; $(BIN)/mypy
+check-pyright: ; $(BIN)/basedpyright --pythonpath $(BIN)/python
 
 format: $(DEV) ## Format, and repair what can be repaired safely
 	$(BIN)/ruff check --fix $(CODE)

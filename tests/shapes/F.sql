@@ -1,0 +1,1 @@
+../../sql/sample/shop.sql
