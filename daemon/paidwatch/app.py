@@ -36,6 +36,7 @@ from anyio.abc import TaskStatus
 
 from paidwatch import __version__
 from paidwatch.channels import build
+from paidwatch.channels.configured import settings_of
 from paidwatch.channels.http import open_session
 from paidwatch.clock import SystemClock
 from paidwatch.config.settings import Settings
@@ -51,7 +52,7 @@ from paidwatch.ops.status import Status
 from paidwatch.ports import Transport
 from paidwatch.store.statements import Statements
 from paidwatch.web.app import build_app, serve
-from paidwatch.wiring import channel_settings, policy_of, target_of
+from paidwatch.wiring import policy_of, target_of
 
 RECONNECT_WITHIN = timedelta(minutes=2)
 """One try to serve again, its waiting included, takes no longer: the watchdog grants it while the database is away."""
@@ -231,7 +232,7 @@ class Daemon:
 
     @staticmethod
     def _build_transports(settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
-        return [build(name, channel_settings(channel), session=http) for name, channel in settings.channels.items()]
+        return [build(name, settings_of(channel), session=http) for name, channel in settings.channels.items()]
 
     async def _close_transports(self) -> None:
         for transport in self._transports:

@@ -1,10 +1,7 @@
 """From the configuration's words to what the inside is built from."""
 
 from datetime import timedelta
-from typing import assert_never
 
-from paidwatch.channels import settings as channel
-from paidwatch.config.channels import Channel, Discord, Email, Slack, Webhook
 from paidwatch.config.settings import Settings
 from paidwatch.core.guards import Mode
 from paidwatch.core.model import Rules
@@ -49,30 +46,3 @@ def target_of(settings: Settings, *, statement_timeout: timedelta | None = None)
         connect_timeout=settings.database.connect_timeout,
         statement_timeout=statement_timeout or settings.database.statement_timeout,
     )
-
-
-def channel_settings(configured: Channel) -> channel.Settings:
-    """Return what one channel is built from."""
-    match configured:
-        case Slack():
-            return channel.SlackSettings(url=configured.url, pace=configured.pace)
-        case Discord():
-            return channel.DiscordSettings(url=configured.url, thread_id=configured.thread_id, pace=configured.pace)
-        case Email():
-            return channel.MailSettings(
-                host=configured.host,
-                port=configured.port,
-                sender=configured.sender,
-                recipients=tuple(configured.recipients),
-                tls=channel.Tls(configured.tls),
-                username=configured.username,
-                password=configured.password,
-                pace=configured.pace,
-            )
-        case Webhook():
-            keys = (configured.secret, *configured.secrets)
-            return channel.WebhookSettings(
-                url=configured.url, secrets=tuple(key for key in keys if key.get_secret_value()), pace=configured.pace
-            )
-        case _ as unreachable:
-            assert_never(unreachable)

@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from paidwatch.channels.http import Answer, Exchange, Limits, parse_url, refuse
-from paidwatch.channels.layout import Fact, Room, facts_of, source_of, title_of
+from paidwatch.channels.layout import NOTHING, Fact, Room, facts_of, source_of, title_of
 from paidwatch.channels.settings import DiscordSettings
 from paidwatch.core.model import Notice, Word
 from paidwatch.core.text import clean, defang, fit, is_plain_command
@@ -150,8 +150,8 @@ def _fields(notice: Notice, room: Room) -> Iterator[dict[str, object]]:
         if (place >= _FIELDS - 2 and rest > 1) or room.left < len(fact.label) + _NAME:
             yield {"name": "More", "value": f"({rest} more facts)…", "inline": False}
             return
-        name = room.fit(fact.label, _NAME, escape=escape) or "-"
-        yield {"name": name, "value": _value(fact, room) or "-", "inline": fact.short}
+        name = room.fit(fact.label, _NAME, escape=escape) or NOTHING
+        yield {"name": name, "value": _value(fact, room) or NOTHING, "inline": fact.short}
 
 
 def _value(fact: Fact, room: Room) -> str:

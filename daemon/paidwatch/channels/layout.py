@@ -9,6 +9,8 @@ from paidwatch.core.model import Line, Notice
 from paidwatch.core.text import clean, fit, stamp, unchanged, units
 
 PRODUCT = "paidwatch"
+NOTHING = "—"
+"""Stands where a service does not take an empty text."""
 _NOTE = 24
 """Room for saying how many lines are missing."""
 

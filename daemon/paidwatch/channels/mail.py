@@ -82,17 +82,30 @@ class Mail:
         """Nothing is held: every message has a connection of its own."""
 
     async def _deliver(self, mail: EmailMessage, recipients: Sequence[str]) -> dict[str, int]:
-        """Return the recipients that were refused, each with its code; a failure of the whole is a DeliveryError."""
-        with anyio.CancelScope(deadline=anyio.current_time() + self._limits.total.total_seconds()):
-            outcome = await self._attempt(mail, recipients)
-            if isinstance(outcome, dict):
-                return outcome
-            raise outcome
-        raise DeliveryError("the mail server did not answer in time", fault=Fault.TRANSIENT, code="timeout")
+        """Return the recipients that were refused, each with its code; a failure of the whole is a DeliveryError.
 
-    async def _attempt(self, mail: EmailMessage, recipients: Sequence[str]) -> dict[str, int] | DeliveryError:
-        """Connect, send and say goodbye. Exceptions end here: they hold what servers and libraries say."""
+        What was taken stays taken, whatever happens during the goodbye; that has a time of its own.
+        """
+        farewell = min(_FAREWELL, self._limits.total / 5)
+        outcome: dict[str, int] | DeliveryError
+        outcome = DeliveryError("the mail server did not answer in time", fault=Fault.TRANSIENT, code="timeout")
         client = self._client()
+        try:
+            with anyio.move_on_after((self._limits.total - farewell).total_seconds()):
+                outcome = await self._attempt(client, mail, recipients)
+            if isinstance(outcome, dict):
+                with anyio.move_on_after(farewell.total_seconds()):
+                    await _part(client)
+        finally:
+            client.close()
+        if isinstance(outcome, dict):
+            return outcome
+        raise outcome
+
+    async def _attempt(
+        self, client: aiosmtplib.SMTP, mail: EmailMessage, recipients: Sequence[str]
+    ) -> dict[str, int] | DeliveryError:
+        """Connect and send. Exceptions end here: they hold what servers and libraries say."""
         try:
             await client.connect(timeout=self._limits.connect.total_seconds())
             refused, _ = await client.send_message(mail, sender=self._settings.sender, recipients=list(recipients))
@@ -100,19 +113,7 @@ class Mail:
             return {one.recipient: one.code for one in error.recipients}
         except (aiosmtplib.SMTPException, OSError, ValueError, RuntimeError) as error:
             return _failure(error)
-        else:
-            await self._part(client)
-            return {recipient: answer.code for recipient, answer in refused.items()}
-        finally:
-            client.close()
-
-    async def _part(self, client: aiosmtplib.SMTP) -> None:
-        """End the session politely; the message is already taken, whatever happens here."""
-        with anyio.move_on_after(_FAREWELL.total_seconds()):
-            try:
-                await client.quit()
-            except (aiosmtplib.SMTPException, OSError):
-                return
+        return {recipient: answer.code for recipient, answer in refused.items()}
 
     def _client(self) -> aiosmtplib.SMTP:
         settings = self._settings
@@ -134,6 +135,14 @@ class Mail:
         self._served.move_to_end(key)
         while len(self._served) > _REMEMBERED:
             self._served.popitem(last=False)
+
+
+async def _part(client: aiosmtplib.SMTP) -> None:
+    """End the session politely; nothing depends on it."""
+    try:
+        await client.quit()
+    except (aiosmtplib.SMTPException, OSError):
+        return
 
 
 def _own_name(sender: str) -> str:

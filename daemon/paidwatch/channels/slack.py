@@ -15,7 +15,7 @@ from typing import Final
 import aiohttp
 
 from paidwatch.channels.http import Answer, Exchange, Limits, parse_url, refuse
-from paidwatch.channels.layout import Fact, Room, facts_of, shown, source_of, title_of
+from paidwatch.channels.layout import NOTHING, Fact, Room, facts_of, shown, source_of, title_of
 from paidwatch.channels.settings import SlackSettings
 from paidwatch.core.model import Notice, Word
 from paidwatch.core.text import clean, defang, fit, is_plain_command, stamp
@@ -201,7 +201,7 @@ def _body(notice: Notice, room: Room) -> Iterator[Block]:
         else:
             yield from _rows(rows)
             rows = []
-            yield {"type": "section", "text": _plain(room.paragraph(_sentences(fact), _SECTION, escape=escape) or "-")}
+            yield {"type": "section", "text": _plain(room.paragraph(_sentences(fact), _SECTION, escape=escape) or NOTHING)}
     yield from _rows(rows)
 
 
@@ -214,7 +214,7 @@ def _label(label: str, room: Room) -> Block:
     """Return a label, bold if it consists of letters."""
     if _LABEL.fullmatch(label):
         return _markup(room.spend(f"*{label}*"))
-    return _plain(room.fit(label, _FIELD // 10, escape=escape) or "-")
+    return _plain(room.fit(label, _FIELD // 10, escape=escape) or NOTHING)
 
 
 def _value(fact: Fact, room: Room) -> Block:
@@ -224,7 +224,7 @@ def _value(fact: Fact, room: Room) -> Block:
         return _markup(
             room.spend(f"<!date^{int(value.timestamp())}^{{date_short_pretty}} {{time_secs}}|{stamp(value)}>")
         )
-    return _plain(room.fit(value, _FIELD, escape=escape) or "-")
+    return _plain(room.fit(value, _FIELD, escape=escape) or NOTHING)
 
 
 def _sentences(fact: Fact) -> list[str]:

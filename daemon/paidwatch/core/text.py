@@ -32,7 +32,7 @@ def clean(text: str) -> str:
     encoding can carry, becomes the replacement character.
     """
     head, rest = text[:_MOST], text[_MOST:]
-    kept = "".join(_visible(character) for character in head)
+    kept = head if head.isprintable() else "".join(_visible(character) for character in head)
     line = " ".join(kept.split())
     return f"{line} ({len(rest)} more){ELLIPSIS}" if rest else line
 
@@ -56,7 +56,7 @@ def units(text: str) -> int:
     Chat services say "characters" and count code points in one place and UTF-16 units in another; this is the larger
     number, so what fits by it fits by both.
     """
-    return len(text) + sum(1 for character in text if ord(character) > 0xFFFF)  # noqa: PLR2004
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def unchanged(text: str) -> str:

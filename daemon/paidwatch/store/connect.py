@@ -14,7 +14,7 @@ from paidwatch.store.explain import explain
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     Connection = asyncpg.Connection[asyncpg.Record]
 else:
@@ -85,7 +85,7 @@ def watch_socket(connection: Any) -> None:  # noqa: ANN401  asyncpg hides its tr
 
 
 @contextmanager
-def translated() -> "Iterator[None]":
+def translated() -> "Generator[None]":
     """Turn what asyncpg and the operating system raise into the project's errors; nothing of the DSN is repeated."""
     try:
         yield

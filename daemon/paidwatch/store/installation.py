@@ -100,7 +100,7 @@ def refuse_unfit(found: Installed) -> None:
 async def trigger_faults(session: Session, found: Installed) -> list[str]:
     """Say which triggers are missing, disabled or not ours; an empty list is well."""
     present = {row["name"]: row for row in await session.rows("triggers")}
-    faults = []
+    faults: list[str] = []
     for name in expected_triggers(found.not_watched):
         row = present.get(name)
         if row is None:

@@ -44,7 +44,7 @@ async def record_shadow(
 ) -> None:
     """Record what automatic activation would have written."""
     await session.rows(
-        "record_shadow", payment_id, user_id, reason, guards_as_json(guards), as_json(grant.user), __version__
+        "record_shadow", payment_id, user_id, reason, guards_as_json(guards), as_json(dict(grant.user)), __version__
     )
 
 
@@ -77,7 +77,7 @@ async def lock_subscriber(session: Session, user_id: str) -> str | None:
 
 async def write_grant(session: Session, grant: Grant, *, claim_id: int, event_type: str) -> tuple[str, str | None]:
     """Write user and event; return the user's after image as JSON by column, and the event's id."""
-    image: str = await session.value("write_subscriber", grant.user_id, as_json(grant.user))
+    image: str = await session.value("write_subscriber", grant.user_id, as_json(dict(grant.user)))
     data = dict(grant.event_data) | {"activation_id": claim_id}
     event_id: str | None = await session.value(
         "write_event", grant.user_id, event_type, as_json(data), grant.external_id
@@ -112,7 +112,7 @@ async def audit(
     session: Session, *, actor: str, act: str, payment_id: str, user_id: str | None, detail: Mapping[str, object]
 ) -> None:
     """Append to the audit."""
-    await session.rows("audit", actor, act, payment_id, user_id, as_json(detail), __version__)
+    await session.rows("audit", actor, act, payment_id, user_id, as_json(dict(detail)), __version__)
 
 
 def guards_as_json(guards: Sequence[GuardResult]) -> str:
@@ -126,10 +126,4 @@ def as_json(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case Mapping():
-            return dict(value)
-        case _:
-            return str(value)
+    return value.isoformat() if isinstance(value, datetime) else str(value)
