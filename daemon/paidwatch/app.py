@@ -62,10 +62,17 @@ STATUS_EVERY = timedelta(seconds=5)
 class Daemon:
     """The whole daemon; `run` returns after SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, reload: Callable[[], Settings], environ: Mapping[str, str]) -> None:
-        """Take the configuration, how to read it again, and the environment of the service manager."""
+    def __init__(
+        self,
+        settings: Settings,
+        reload: Callable[[], Settings],
+        adopt: Callable[[Settings], None],
+        environ: Mapping[str, str],
+    ) -> None:
+        """Take the configuration, how to read it again, what else follows a new one, and the environment."""
         self._settings = settings
         self._reload = reload
+        self._adopt = adopt
         self._environ = environ
         self._clock = SystemClock()
         self._log = Log()
@@ -143,9 +150,7 @@ class Daemon:
 
     def _on_ready(self) -> None:
         self._became_ready = self._ready_once = True
-        self._notify.ready(
-            f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}"
-        )
+        self._notify.ready(self._status.line())
 
     async def _heed_signals(
         self,
@@ -186,8 +191,8 @@ class Daemon:
                 remedy=error.remedy,
             )
         else:
-            former, self._transports = self._transports, transports
-            self._settings, self._policy = fresh, policy_of(fresh)
+            self._adopt(fresh)
+            self._settings, self._policy, self._transports = fresh, policy_of(fresh), transports
             self._metrics.configure(fresh.channels)
             self._reloaded.ring()
             self._log.info(
@@ -196,10 +201,7 @@ class Daemon:
                 channels=list(fresh.channels),
                 mode=fresh.activation.mode,
             )
-            del former
-        self._notify.ready(
-            f"{self._status.role.value}; {len(self._transports)} channels; activation {self._policy.mode.value}"
-        )
+        self._notify.ready(self._status.line())
 
     async def _feed_watchdog(self) -> None:
         interval = watchdog_interval(self._environ, os.getpid())
@@ -230,9 +232,14 @@ class Daemon:
             )
             self._status.trouble("http", error.message)
 
-    @staticmethod
-    def _build_transports(settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
-        return [build(name, settings_of(channel), session=http) for name, channel in settings.channels.items()]
+    def _build_transports(self, settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
+        """Build the channels; one whose configuration is the same stays the same, with what it has under way."""
+        present = {transport.name: transport for transport in self._transports}
+        same = {name for name in present if settings.channels.get(name) == self._settings.channels.get(name)}
+        return [
+            present[name] if name in same else build(name, settings_of(channel), session=http)
+            for name, channel in settings.channels.items()
+        ]
 
     async def _close_transports(self) -> None:
         for transport in self._transports:

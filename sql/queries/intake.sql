@@ -51,11 +51,18 @@ WITH taken AS MATERIALIZED (
         failures = 0
     RETURNING 1
 ), woken AS (
-    UPDATE paidwatch.watch w SET due_at = now(), touched_at = greatest(w.touched_at, s.at), failures = 0,
-        state = CASE WHEN w.state = 'closed' THEN 'waiting' ELSE w.state END, outcome = NULL, closed_at = NULL
+    -- What was activated a moment ago and is inactive again was overwritten, or ended on purpose: after a new grace period
+    -- that is judged too.
+    UPDATE paidwatch.watch w SET touched_at = greatest(w.touched_at, s.at), failures = 0, outcome = NULL, closed_at = NULL,
+        state = CASE WHEN w.state = 'closed' THEN 'waiting' ELSE w.state END,
+        due_at = CASE WHEN w.outcome IN ('activated', 'fixed') THEN s.at + (w.grace_until - w.paid_at) ELSE now() END,
+        grace_until = CASE WHEN w.outcome IN ('activated', 'fixed') THEN s.at + (w.grace_until - w.paid_at) ELSE w.grace_until END
     FROM stirred s
-    WHERE w.user_id = s.user_id AND (w.state <> 'closed' OR w.outcome = 'superseded' AND s.freed)
-        AND NOT EXISTS (SELECT FROM noted n WHERE n.payment_id = w.payment_id)
+    WHERE w.user_id = s.user_id AND NOT EXISTS (SELECT FROM noted n WHERE n.payment_id = w.payment_id) AND (
+        w.state <> 'closed' OR w.outcome = 'superseded' AND s.freed
+        OR w.outcome IN ('activated', 'fixed') AND w.closed_at > now() - interval '1 hour' AND s.granted_at > w.settled_at
+            AND EXISTS (SELECT FROM paidwatch.subscribers u
+                        WHERE u.user_id = w.user_id AND (u.status_active IS FALSE OR u.revoked_at IS NOT NULL)))
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM taken) AS taken, (SELECT count(*) FROM watched) AS watched, (SELECT count(*) FROM woken) AS woken,

@@ -230,6 +230,10 @@ def test_parts_of_a_secret_address_are_secrets(piece: str) -> None:
     assert "c4n4ry" not in Redactor([SECRETS["webhook"]])(f"404 for {piece}")
 
 
+def test_each_line_of_a_secret_is_one() -> None:
+    assert Redactor(["c4n4ry one\nc4n4ry two\n"])("at c4n4ry two.") == f"at {HIDDEN}."
+
+
 def test_parts_of_a_dsn_are_secrets_and_its_hosts_are_not() -> None:
     redact = Redactor([SECRETS["dsn"]])
     assert "c4n4ry" not in redact("password 'c4n4ry@x' or c4n4ry%40x or c4n4ry2 is wrong")

@@ -184,6 +184,13 @@ def test_a_mistake_in_a_stronger_source_is_told_there(tmp_path: Path) -> None:
     assert [str(it) for it in found] == ["environment PAIDWATCH_GRACE__DEFAULT: grace.default is not a duration"]
 
 
+def test_a_mistake_in_a_list_is_told_where_the_list_was_written_last(tmp_path: Path) -> None:
+    found = problems(tmp_path, '[alerts]\nreminders = ["1h", "2h"]\n', {"PAIDWATCH_ALERTS__REMINDERS": "soon,2h"})
+    assert [str(it) for it in found] == [
+        "environment PAIDWATCH_ALERTS__REMINDERS: alerts.reminders[0] is not a duration"
+    ]
+
+
 def test_a_good_value_in_a_stronger_source_mends_the_file(tmp_path: Path) -> None:
     file = tmp_path / "paidwatch.toml"
     file.write_text(f'[database]\ndsn = "{DSN}"\n[grace]\ndefault = 5\n')

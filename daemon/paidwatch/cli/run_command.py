@@ -1,10 +1,15 @@
 """`paidwatch run`: the daemon."""
 
+import faulthandler
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from paidwatch.cli.root import Cli, pass_cli, run_async
+
+if TYPE_CHECKING:
+    from paidwatch.config.settings import Settings
 
 
 @click.command()
@@ -14,8 +19,13 @@ def run(cli: Cli) -> None:
     from paidwatch.app import Daemon  # noqa: PLC0415 - the commands start fast
     from paidwatch.log import Log, configure  # noqa: PLC0415
 
+    def configure_log(settings: "Settings") -> None:
+        log = settings.log
+        configure(wanted=log.format, level=log.level, secrets=settings.secrets(), environ=os.environ)
+
+    faulthandler.enable()
     settings = cli.settings()
-    configure(wanted=settings.log.format, level=settings.log.level, secrets=settings.secrets(), environ=os.environ)
+    configure_log(settings)
     for warning in settings.warnings:
         Log().warning("config.warning", "the configuration has a weakness", warning=warning)
-    run_async(lambda: Daemon(settings, cli.fresh_settings, os.environ).run())
+    run_async(lambda: Daemon(settings, cli.fresh_settings, configure_log, os.environ).run())

@@ -16,7 +16,7 @@ LONGEST: Final = timedelta(days=36500)
 EXAMPLES: Final = 'write it like "90s", "5m", "1h30m", "180d" or "50ms"'
 
 _FORM: Final = re.compile(
-    r"(?:(?P<w>\d+)w)?(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m(?!s))?(?:(?P<s>\d+)s)?(?:(?P<ms>\d+)ms)?",
+    r"(?:(?P<w>\d+)w)?(?:(?P<d>\d+)d)?(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+)s)?(?:(?P<ms>\d+)ms)?",
     re.ASCII,
 )
 _BARE: Final = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
