@@ -208,10 +208,12 @@ class Daemon:
         await Watchdog(self._clock).feed(self._notify, interval, self._status.alive)
 
     async def _show_status(self) -> None:
-        """Keep the line of `systemctl status` true; looks at memory only."""
+        """Keep the line of `systemctl status` true, and a start that takes its time alive; looks at memory only."""
         shown = ""
         while True:
             line = self._status.line()
+            if not self._ready_once:
+                self._notify.extend(STATUS_EVERY * 6)
             if self._ready_once and line != shown:
                 self._notify.status(line)
                 shown = line

@@ -214,7 +214,8 @@ DECLARE
     wanted text := format('ON %s ((%s)%s) WHERE %s', tab, settled, owner, paid);
     present record;
 BEGIN
-    IF settled LIKE 'NULL%' THEN
+    -- CONCURRENTLY does not work on a partitioned table, and without it writers would wait: that index is its owner's to make.
+    IF settled LIKE 'NULL%' OR (SELECT relkind FROM pg_class WHERE oid = tab) <> 'r' THEN
         RETURN;
     END IF;
     SELECT i.indexrelid::regclass AS name, i.indisvalid AS valid, obj_description(i.indexrelid, 'pg_class') AS fingerprint INTO present

@@ -4,7 +4,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paidwatch.core.timing import grace_for, next_attempt, next_reminder, reminders_due, retry_delay
+from paidwatch.core.timing import backoff, grace_for, next_attempt, next_reminder, reminders_due, retry_delay
 from tests.core.examples import NOW
 
 SECOND = timedelta(seconds=1)
@@ -93,3 +93,12 @@ def test_grace_by_method() -> None:
     assert grace_for("binance_pay", default=2 * MINUTE, by_method=by_method) == 3 * MINUTE
     assert grace_for("stripe", default=2 * MINUTE, by_method=by_method) == 2 * MINUTE
     assert grace_for(None, default=2 * MINUTE, by_method=by_method) == 2 * MINUTE
+
+
+def test_reconnecting_doubles_up_to_its_ceiling_with_full_jitter() -> None:
+    half = SECOND / 2
+    assert [backoff(failures, roll=1) for failures in (0, 1, 2, 3, 4, 5, 6, 10_000)] == [
+        span * half for span in (1, 1, 2, 4, 8, 16, 30, 30)
+    ]
+    assert backoff(5, roll=0) == timedelta()
+    assert backoff(5, roll=0.5) == 8 * half

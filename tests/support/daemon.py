@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import anyio
@@ -89,17 +90,24 @@ async def paidwatch(
     return result
 
 
-async def installed(server: Server, shape: str, tmp_path: Path, *extra: Sections) -> Database:
+async def installed(server: Server, shape: str, *extra: Sections) -> Database:
     """Return a fresh database of `shape` with paidwatch in it, copied from one in which the real command installed it."""
-    name = f"{shape}+paidwatch+{json.dumps(extra, sort_keys=True)}"
+    name = f"{shape} installed {json.dumps(extra)}"
     if name not in server._templates:
         template = await server.create(shape)
-        file = tmp_path / "install.toml"
-        file.write_text(configuration(template, None, *extra))
-        await paidwatch("install", config=file)
+        await install(template, *extra)
         await template.aclose()
         server._templates[name] = template.name
     return await server._new(server._templates[name], shape)
+
+
+async def install(database: Database, *extra: Sections, dsn: str | None = None, expect: int = 0) -> str:
+    """Run the real `paidwatch install` on a database and return what it said."""
+    with NamedTemporaryFile("w", suffix=".toml") as file:
+        file.write(configuration(database, None, *extra, dsn=dsn))
+        file.flush()
+        done = await paidwatch("install", config=Path(file.name), expect=expect)
+    return done.stdout + done.stderr
 
 
 class Daemon:
@@ -168,6 +176,27 @@ class Daemon:
     async def ready(self, *, count: int = 1, within: float = WITHIN) -> None:
         """Wait until it listens for the `count`-th time."""
         await self.log("listen.ready", count=count, within=within)
+
+    async def database(self, database: Database, question: str, *values: object, within: float = WITHIN) -> None:
+        """Wait until a question to the database is answered with true; asked anew after every line of the log."""
+        answer = False
+        with anyio.move_on_after(within):
+            while not self._ended.is_set():
+                news = self._news
+                answer = await database.fetchval(question, *values)
+                if answer:
+                    return
+                await news.wait()
+        assert answer, f"never true: {question} {values}; the log: {self.tail()}"
+
+    async def closed(self, database: Database, payment: object, outcome: str) -> None:
+        """Wait until the watch of a payment is closed with this outcome."""
+        await self.database(
+            database,
+            "SELECT EXISTS (SELECT FROM paidwatch.watch WHERE payment_id::text = $1 AND outcome = $2)",
+            str(payment),
+            outcome,
+        )
 
     def signal(self, which: signal.Signals) -> None:
         self.process.send_signal(which)

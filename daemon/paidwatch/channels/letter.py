@@ -84,7 +84,7 @@ def _domain(sender: str) -> str:
 
 def _header(text: str) -> str:
     """Return text for a header: one line, cut, and nothing in it that reads as an encoded word."""
-    return defang(fit(clean(text).replace("=?", "= ?"), _SUBJECT))
+    return fit(clean(text).replace("=?", "= ?"), _SUBJECT, escape=defang)
 
 
 def _is_message_id(text: str) -> bool:
@@ -102,7 +102,7 @@ def _text_lines(notice: Notice) -> Iterator[str]:
     yield from _wrapped(clean(notice.summary))
     yield ""
     for fact in _facts(notice):
-        label = fit(fact.label, _LABEL_WIDTH)
+        label = fit(fact.label, _LABEL_WIDTH, escape=defang)
         for value in _values(fact):
             for line in _broken(defang(value), _WIDTH - _LABEL_WIDTH - 2):
                 yield f"{label:<{_LABEL_WIDTH}}  {line}"
@@ -110,14 +110,14 @@ def _text_lines(notice: Notice) -> Iterator[str]:
     if notice.command:
         yield ""
         yield "Next:"
-        yield f"    {fit(clean(notice.command), _VALUE)}"
+        yield f"    {fit(clean(notice.command), _VALUE, escape=defang)}"
     yield ""
     yield "-- "
-    yield fit(source_of(notice), _WIDTH)
+    yield fit(source_of(notice), _WIDTH, escape=defang)
 
 
 def _wrapped(text: str) -> list[str]:
-    return _broken(defang(fit(text, _VALUE)), _WIDTH)
+    return _broken(fit(text, _VALUE, escape=defang), _WIDTH)
 
 
 def _broken(text: str, width: int) -> list[str]:

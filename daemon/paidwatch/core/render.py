@@ -157,7 +157,7 @@ def _delay(story: Story, word: Word, now: datetime) -> str:
             reasons.append("the gap closed before this channel was told of it")
     known, what = (story.opened_at, "found") if story.resolved_at is None else (story.resolved_at, "closed")
     if now - known > LATE:
-        reasons.append(f"this channel is told {span(now - known)} after the gap was {what}")
+        reasons.append(f"this channel was reached {span(now - known)} after the gap was {what}")
     return "; ".join(reasons)
 
 
