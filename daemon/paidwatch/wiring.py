@@ -14,7 +14,8 @@ def policy_of(settings: Settings) -> Policy:
     activation, deliveries = settings.activation, settings.deliveries
     return Policy(
         grace=settings.grace.default,
-        grace_by_method=dict(settings.grace.by_method),
+        # Methods are compared without regard to case, in SQL too, where one payment must not match twice.
+        grace_by_method={method.lower(): span for method, span in settings.grace.by_method.items()},
         rules=Rules(period_slack=settings.verdict.period_slack, amount_tolerance=settings.verdict.amount_tolerance),
         reminders=settings.alerts.reminders,
         channels=tuple(settings.channels),

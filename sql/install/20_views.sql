@@ -117,6 +117,11 @@ DECLARE
     has_tier boolean := paidwatch.column_type(tab, m ->> 'tier') IS NOT NULL;
     tier text := paidwatch.field(tab, m ->> 'tier', 'text');
 BEGIN
+    IF NOT has_tier AND NOT EXISTS (SELECT FROM unnest(ARRAY[m ->> 'status', m ->> 'paid_until', m ->> 'revoked_at']) AS c
+                                    WHERE paidwatch.column_type(tab, c) IS NOT NULL) THEN
+        RAISE EXCEPTION 'nothing in % tells whether a user has access', tab
+            USING ERRCODE = 'undefined_column', HINT = 'Name at least one of status, tier, paid_until and revoked_at in [users].';
+    END IF;
     PERFORM paidwatch.define_view('subscribers', format(
         'SELECT t.%I AS user_id, %s AS label, %s AS name, %s AS enabled, %s AS admin, %s AS status, %s AS status_active, '
         '%s AS tier, %s AS tier_rank, %L::boolean AS tier_watched, %s AS plan_id, %s AS paid_until, %L::boolean AS paid_until_watched, '
@@ -156,7 +161,10 @@ BEGIN
     FROM json_each_text(m -> 'prices') WITH ORDINALITY AS given (key, value, n) WHERE paidwatch.column_type(tab, value) IS NOT NULL;
     PERFORM paidwatch.define_view('plans', format(
         'SELECT (t.%1$I)::text AS plan_id, %2$s AS name, %3$s AS prices, make_interval(days => coalesce(%4$s, %5$s)) AS duration, '
-        'array_position(%6$L::text[], (t.%1$I)::text) - 1 AS rank, (t.%1$I)::text = ANY (%7$L::text[]) AS free FROM %8$s t',
+        'array_position(%6$L::text[], (t.%1$I)::text) - 1 AS rank, (t.%1$I)::text = ANY (%7$L::text[]) AS free FROM %8$s t '
+        -- A plan that the order knows and the table does not: of unknown price, so nothing is granted for it by itself.
+        'UNION ALL SELECT p, p, ''{}''::jsonb, make_interval(days => %5$s), (n - 1)::integer, p = ANY (%7$L::text[]) '
+        'FROM unnest(%6$L::text[]) WITH ORDINALITY AS known (p, n) WHERE NOT EXISTS (SELECT FROM %8$s t WHERE (t.%1$I)::text = p)',
         m ->> 'id', paidwatch.field(tab, m ->> 'name', 'text'), prices, paidwatch.field(tab, m ->> 'days', 'integer'), days, tiers, free, tab));
 END $$;
 
@@ -187,16 +195,18 @@ BEGIN
     IF tab IS NULL OR paidwatch.column_type(tab, m ->> 'status') IS NULL OR paidwatch.column_type(tab, m ->> 'created_at') IS NULL THEN
         PERFORM paidwatch.define_view('webhooks',
             'SELECT NULL::text AS webhook_id, NULL::text AS method, NULL::text AS reference, NULL::paidwatch.user_key AS user_id, '
-            'NULL::text AS status, NULL::boolean AS failed, NULL::text AS error, NULL::boolean AS valid, NULL::timestamptz AS created_at WHERE false');
+            'NULL::text AS status, NULL::boolean AS failed, NULL::text AS error, NULL::boolean AS valid, NULL::boolean AS paid, '
+            'NULL::timestamptz AS created_at WHERE false');
         RETURN;
     END IF;
     PERFORM paidwatch.define_view('webhooks', format(
         'SELECT (t.%I)::text AS webhook_id, %s AS method, %s AS reference, %s AS user_id, (t.%I)::text AS status, '
-        'coalesce((t.%I)::text = ANY (%L::text[]), false) AS failed, %s AS error, %s AS valid, %s AS created_at FROM %s t',
+        'coalesce((t.%I)::text = ANY (%L::text[]), false) AS failed, %s AS error, %s AS valid, %s AS paid, %s AS created_at FROM %s t',
         m ->> 'id', paidwatch.field(tab, m ->> 'method', 'text'), paidwatch.field(tab, m ->> 'payment', 'text'),
         CASE WHEN paidwatch.column_type(tab, m ->> 'user') IS NULL THEN 'NULL::paidwatch.user_key' ELSE format('t.%I', m ->> 'user') END,
         m ->> 'status', m ->> 'status', paidwatch.words(m -> 'failed'),
         paidwatch.field(tab, m ->> 'error', 'text'), paidwatch.field(tab, m ->> 'valid', 'boolean'),
+        format('(paidwatch.event_data(%s) ->> ''payment_status'') = ''finished''', paidwatch.field(tab, m ->> 'data', 'text')),
         paidwatch.instant(tab, m ->> 'created_at', zone), tab));
 END $$;
 
@@ -231,7 +241,30 @@ BEGIN
         (SELECT nspname FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.oid = tab), md5(wanted));
 END $$;
 
+-- The indexes by which everything about one payment is found, where the application has none that begins with the column: a
+-- verdict must not read a table as a whole. Made and taken out like the one above.
+CREATE OR REPLACE FUNCTION paidwatch.lookup_indexes(mapping json) RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.statement
+    FROM (VALUES ('payments', 'user'), ('events', 'user'), ('webhooks', 'payment'), ('webhooks', 'user')) AS w (section, field)
+    CROSS JOIN LATERAL (
+        SELECT paidwatch.named_table(w.section, mapping -> w.section ->> 'table') AS tab, mapping -> w.section ->> w.field AS col,
+            format('paidwatch_%s_%s', w.section, w.field) AS name
+    ) t
+    JOIN pg_class r ON r.oid = t.tab AND r.relkind = 'r'
+    JOIN pg_attribute a ON a.attrelid = t.tab AND a.attname = t.col AND NOT a.attisdropped
+    CROSS JOIN LATERAL (
+        SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+        WHERE i.indrelid = t.tab AND c.relname = t.name
+        UNION ALL
+        SELECT format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON %s (%I)', t.name, t.tab, t.col)
+    ) s (statement)
+    WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.tab AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL)
+$$;
+
 CREATE OR REPLACE FUNCTION paidwatch.index_removals() RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT format('DROP INDEX CONCURRENTLY %s', c.oid::regclass) FROM pg_class c WHERE c.relname = 'paidwatch_recent_paid' AND c.relkind = 'i'
+    SELECT format('DROP INDEX CONCURRENTLY %s', c.oid::regclass) FROM pg_class c
+    WHERE c.relkind = 'i' AND c.relnamespace <> coalesce(to_regnamespace('paidwatch')::oid, 0) AND c.relname IN (
+        'paidwatch_recent_paid', 'paidwatch_payments_user', 'paidwatch_events_user', 'paidwatch_webhooks_payment', 'paidwatch_webhooks_user')
 $$;

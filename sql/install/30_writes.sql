@@ -9,9 +9,10 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     UNION ALL SELECT 'paid_until', c FROM json_array_elements_text(coalesce(m -> 'also_paid_until', '[]')) AS c
 $$;
 
--- Reads what an activation may write, as JSON by column; locks the row. NULL: no such user.
+-- Reads what an activation may write, as JSON by column; locks the row. NULL: no such user. A row that the application keeps
+-- locked is not waited for: the activation is tried again later, and nothing else waits meanwhile.
 CREATE OR REPLACE FUNCTION paidwatch.lock_subscriber(id paidwatch.user_key) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
     m json := (SELECT mapping -> 'users' FROM paidwatch.installation);
     tab regclass := paidwatch.named_table('users', m ->> 'table');

@@ -1,6 +1,13 @@
 -- Everything a verdict is made from, one row per payment, in canonical words. The same for the daemon and for `check`.
 -- The ordinary case (paid, and access is as paid) is settled by one statement without these facts: see queries/decide.sql.
 
+-- A moment within the calendar of the program that reads it: beyond it a far-away year and "for ever" are the same.
+CREATE OR REPLACE FUNCTION paidwatch.readable(moment timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN moment IS NOT NULL
+        THEN least(greatest(moment, timestamptz '0001-01-03 00:00:00+00'), timestamptz '9999-12-29 00:00:00+00') END
+$$;
+
 DROP FUNCTION IF EXISTS paidwatch.facts(paidwatch.payment_key[], text[], interval[], interval);
 CREATE FUNCTION paidwatch.facts(ids paidwatch.payment_key[], methods text[], graces interval[], grace interval)
 RETURNS TABLE (
@@ -19,14 +26,16 @@ RETURNS TABLE (
 )
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(p.plan_id, w.plan_id), p.amount, p.currency,
-    coalesce(p.method, w.method), p.reference, p.status, p.phase, p.created_at,
+    coalesce(p.method, w.method), p.reference, p.status, p.phase, paidwatch.readable(p.created_at),
     u.user_id IS NOT NULL, coalesce(u.label, u.name), u.enabled, u.admin, u.status, u.status_active,
-    u.tier, u.tier_rank, u.tier_watched, u.plan_id, u.paid_until, u.paid_until_watched, u.revoked_at,
+    u.tier, u.tier_rank, u.tier_watched, u.plan_id, paidwatch.readable(u.paid_until), u.paid_until_watched,
+    paidwatch.readable(u.revoked_at),
     pl.plan_id IS NOT NULL, pl.name, (pl.prices ->> p.currency)::numeric, pl.rank, pl.free, pl.duration,
     c.paid_at, c.grace_until, w.touched_at, w.noticed_at, coalesce(w.reversed_at, CASE WHEN p.phase = 'reversed' THEN c.paid_at END), w.settled_at,
-    e.activated_at, e.granted_at, e.failed_at, e.failed_reason, e.acted_at, e.act,
+    paidwatch.readable(e.activated_at), paidwatch.readable(e.granted_at), paidwatch.readable(e.failed_at), e.failed_reason,
+    paidwatch.readable(e.acted_at), e.act,
     a.done_at, n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
-    h.created_at, h.status, h.failed, h.error, h.valid, coalesce(h.signed, false),
+    paidwatch.readable(h.created_at), h.status, h.failed, h.error, h.valid, coalesce(h.signed, false),
     (SELECT NOT ('webhooks' = ANY (i.not_watched)) FROM paidwatch.installation i)
 FROM unnest(ids) AS s (id)
 LEFT JOIN paidwatch.watch w ON w.payment_id = s.id
@@ -66,7 +75,7 @@ LEFT JOIN LATERAL (
     WHERE p2.user_id = c.user_id AND p2.payment_id <> s.id AND p2.paid AND w2.reversed_at IS NULL
         AND p2.settled_at >= c.paid_at - interval '1 day'
         AND (coalesce(w2.paid_at, p2.settled_at), p2.payment_id) > (c.paid_at, s.id)
-    ORDER BY coalesce(w2.paid_at, p2.settled_at) DESC, p2.payment_id DESC LIMIT 1
+    ORDER BY pl2.rank DESC NULLS LAST, coalesce(w2.paid_at, p2.settled_at) DESC, p2.payment_id DESC LIMIT 1
 ) n ON p.paid
 LEFT JOIN LATERAL (
     SELECT true AS other_paid
@@ -79,7 +88,9 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) o ON p.phase = 'reversed' OR w.reversed_at IS NOT NULL
 LEFT JOIN LATERAL (
-    SELECT h.created_at, h.status, h.failed, h.error, h.valid, bool_or(h.valid) OVER () AS signed
+    -- Only a webhook that names the payment confirms it, and only if it does not say that the money is still moving.
+    SELECT h.created_at, h.status, h.failed, h.error, h.valid,
+        bool_or(h.valid AND h.reference IN (p.reference, s.id::text) AND h.paid IS NOT FALSE) OVER () AS signed
     FROM paidwatch.webhooks h
     WHERE h.created_at >= c.paid_at - interval '1 day'
         AND (h.reference = p.reference OR h.reference = s.id::text OR h.user_id = c.user_id)

@@ -92,8 +92,16 @@ FROM done d LEFT JOIN resolved r ON r.payment_id = d.payment_id;
 -- The first run: payments from before the installation whose access is as paid, or which are gaps that nobody is to be woken
 -- for. Returns the facts of the history still to be judged. $1 methods, $2 graces, $3 grace, $4 most payments.
 SELECT now() AS now, f.* FROM paidwatch.facts(
-    ARRAY(SELECT w.payment_id FROM paidwatch.watch w WHERE w.source = 'baseline' AND w.state = 'waiting' AND w.due_at IS NULL LIMIT $4::integer),
+    ARRAY(SELECT w.payment_id FROM paidwatch.watch w WHERE w.source = 'baseline' AND w.state = 'waiting' AND w.due_at IS NULL
+        ORDER BY w.payment_id LIMIT $4::integer),
     $1::text[], $2::interval[], $3::interval) f;
+
+-- name: close_unreadable_history
+-- The first payment of the first run's history, whose facts cannot be read.
+UPDATE paidwatch.watch w SET state = 'closed', outcome = 'baseline', closed_at = now(), due_at = NULL
+WHERE w.payment_id = (SELECT k.payment_id FROM paidwatch.watch k WHERE k.source = 'baseline' AND k.state = 'waiting' AND k.due_at IS NULL
+    ORDER BY k.payment_id LIMIT 1)
+RETURNING w.payment_id::text AS payment_id, now() AS now;
 
 -- name: close_as_history
 -- $1 payments of the first run, $2 outcomes.

@@ -48,9 +48,11 @@ WHERE delivery_id = $1::bigint AND lease = $2::text
 RETURNING delivery_id;
 
 -- name: record_attempt
--- The delivery log. $1 delivery, $2 took, $3 revision, $4 word, $5 result, $6 code, $7 bytes, $8 error.
+-- The delivery log, and a hint to whoever looks at it live. $1 delivery, $2 took, $3 revision, $4 word, $5 result, $6 code,
+-- $7 bytes, $8 error.
 INSERT INTO paidwatch.attempt (delivery_id, took, revision, word, result, code, size, error)
-VALUES ($1::bigint, $2::interval, $3::integer, $4::text, $5::text, $6::text, $7::integer, $8::text);
+VALUES ($1::bigint, $2::interval, $3::integer, $4::text, $5::text, $6::text, $7::integer, $8::text)
+RETURNING pg_notify('paidwatch_feed', '')::text AS told;
 
 -- name: hold_channel
 -- No request to this channel before $2 from now; $3 is the reason while it is broken, NULL while it is only asked to wait.

@@ -1,7 +1,10 @@
+-- name: migrated
+-- Whether there is a table of migrations.
+SELECT to_regclass('paidwatch.migration') IS NOT NULL AS migrated;
+
 -- name: schema_version
--- The newest migration that is in, NULL where nothing is installed.
-SELECT CASE WHEN to_regclass('paidwatch.migration') IS NULL THEN NULL ELSE
-    (xpath('/row/v/text()', query_to_xml('SELECT max(version) AS v FROM paidwatch.migration', true, true, '')))[1]::text::integer END AS version;
+-- The newest migration that is in.
+SELECT max(version) AS version FROM paidwatch.migration;
 
 -- name: schema_present
 -- Whether there is anything to take out.
@@ -12,9 +15,11 @@ SELECT to_regnamespace('paidwatch') IS NOT NULL AS present;
 SELECT not_watched FROM paidwatch.installation;
 
 -- name: index_statements
--- What makes the index of recent paid payments, one statement a row; none of them can run in a transaction. $1 mapping.
-SELECT statement FROM paidwatch.index_statement($1::text::json) AS statement;
+-- What makes the index of recent paid payments and those for lookups, one statement a row; none of them can run in a
+-- transaction. $1 mapping.
+SELECT statement FROM paidwatch.index_statement($1::text::json) AS statement
+UNION ALL SELECT statement FROM paidwatch.lookup_indexes($1::text::json) AS statement;
 
 -- name: index_removals
--- What takes the index out again, one statement a row.
+-- What takes the indexes out again, one statement a row.
 SELECT statement FROM paidwatch.index_removals() AS statement;

@@ -53,7 +53,7 @@ def test_the_mapping_is_json_with_exactly_the_agreed_keys(tmp_path: Path) -> Non
         "last_paid_at touched_at active",
         "plans": "table id name prices days order free default_days enabled",
         "events": "table id user type data external_id processed created_at activated failed deliberate write",
-        "webhooks": "table id method payment user status error valid created_at failed",
+        "webhooks": "table id method payment user status data error valid created_at failed",
     }
     assert mapping["time_zone"] == "UTC"
     assert mapping["runtime_role"] == ""

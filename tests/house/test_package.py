@@ -36,7 +36,7 @@ def test_only_the_package_is_in_the_wheel(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"paidwatch"}
     assert "paidwatch/py.typed" in names
-    assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+    assert not [name for name in names if "tests/" in name or name.endswith(".pyc")]
 
 
 def test_an_installed_wheel_finds_its_sql(wheel: Path, tmp_path: Path) -> None:

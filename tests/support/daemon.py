@@ -189,6 +189,14 @@ class Daemon:
                 await news.wait()
         assert answer, f"never true: {question} {values}; the log: {self.tail()}"
 
+    async def database_by_asking(self, database: Database, question: str, *, within: float = WITHIN) -> None:
+        """The same where the log says nothing: the server is asked again and again."""
+        answer = False
+        with anyio.move_on_after(within):
+            while not answer and not self._ended.is_set():
+                answer = await database.fetchval(question)
+        assert answer, f"never true: {question}; the log: {self.tail()}"
+
     async def closed(self, database: Database, payment: object, outcome: str) -> None:
         """Wait until the watch of a payment is closed with this outcome."""
         await self.database(

@@ -24,7 +24,7 @@ _VALUE: Final = 2000
 _MOST_FACTS: Final = 100
 _MOST_VALUES: Final = 100
 _WIDTH: Final = 78
-_LABEL_WIDTH: Final = 19
+_LABEL_WIDTH: Final = 12
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]{1,200}")
 _COLOURS: Final = {
     Word.NEW: "#b3261e",

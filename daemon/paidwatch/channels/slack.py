@@ -201,7 +201,10 @@ def _body(notice: Notice, room: Room) -> Iterator[Block]:
         else:
             yield from _rows(rows)
             rows = []
-            yield {"type": "section", "text": _plain(room.paragraph(_sentences(fact), _SECTION, escape=escape) or NOTHING)}
+            yield {
+                "type": "section",
+                "text": _plain(room.paragraph(_sentences(fact), _SECTION, escape=escape) or NOTHING),
+            }
     yield from _rows(rows)
 
 

@@ -204,6 +204,8 @@ class Webhooks(Section):
     """Key of the user."""
     status: OptionalColumn = "processing_status"
     """What became of the webhook."""
+    data: OptionalColumn = "webhook_data"
+    """What the provider sent, as JSON: a `payment_status` in it that is not `finished` does not confirm a payment."""
     error: OptionalColumn = "error_message"
     """Why it failed."""
     valid: OptionalColumn = "signature_valid"

@@ -141,7 +141,7 @@ class Evidence:
     webhook_error: str | None = None
     webhook_valid: bool | None = None
     webhook_paid: bool | None = None
-    """That webhook says that the money is final; a valid signature alone may belong to a `confirming`."""
+    """A signed webhook names this payment and does not say that the money is still moving."""
     webhooks_watched: bool = False
 
 

@@ -113,7 +113,7 @@ def _lines(story: Story, word: Word, now: datetime) -> Iterator[Line]:
     yield from _text("Delay", _delay(story, word, now), short=False)
     if _gap(story) is not None:
         yield from _text("Cause", story.cause, short=False)
-    yield from _text("Application's words", story.detail, short=False)
+    yield from _text("Reported", story.detail, short=False)
     if story.sharing and story.state is State.OPEN:
         others = "1 other open gap has" if story.sharing == 1 else f"{story.sharing} other open gaps have"
         yield Line(label="Shared by", value=f"{others} the same cause", short=False)

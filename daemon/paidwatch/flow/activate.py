@@ -1,48 +1,22 @@
-"""Activate: what was claimed is granted, in one transaction with the user's row locked and every guard asked again.
+"""Activate: what the machine claimed is granted by flow.grant, tried again where the database refused, or given up.
 
 Crash points: before the transaction commits nothing happened and the claim is due again; after it everything did.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
 
-from paidwatch.core.grant import Grant, plan_grant
-from paidwatch.core.guards import Actor, GuardResult, Reason, allowed
-from paidwatch.core.model import Gap, Outcome
 from paidwatch.core.timing import retry_delay
-from paidwatch.core.verdict import judge
-from paidwatch.errors import Unreadable
-from paidwatch.flow.claim import GRANTABLE, guard, why_not
+from paidwatch.errors import DatabaseError
+from paidwatch.flow.grant import Result, grant
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
 from paidwatch.ops.metrics import ActivationResult, Metrics
-from paidwatch.store import ledger, watches
+from paidwatch.store import ledger
 from paidwatch.store.ledger import Claim
 from paidwatch.store.pool import Database, Session
 
 BATCH = 20
 TRIES = 5
-
-
-class Result(StrEnum):
-    """How an attempt to grant ended."""
-
-    DONE = "done"
-    REFUSED = "refused"
-    GONE = "gone"
-    """Somebody else ended the claim."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """The end of one attempt, with what it was decided by."""
-
-    result: Result
-    guards: tuple[GuardResult, ...]
-    grant: Grant | None = None
-    notes: tuple[str, ...] = ()
 
 
 class Activate:
@@ -64,8 +38,10 @@ class Activate:
 
     async def _handle(self, claim: Claim) -> None:
         try:
-            ended = await self._database.write(lambda session: self._grant(session, claim))
-        except Unreadable as error:
+            ended = await self._database.write(lambda session: grant(session, claim, self._policy()))
+        except DatabaseError as error:
+            # A row that the application keeps locked, a trigger of its own that refuses: this claim's trouble alone. Where
+            # the database is gone, writing this down fails as well and ends the term.
             await self._failed(claim, error.message)
             return
         match ended.result:
@@ -84,54 +60,6 @@ class Activate:
                 )
             case Result.GONE:
                 pass
-
-    async def _grant(self, session: Session, claim: Claim) -> Ended:
-        policy = self._policy()
-        if not await ledger.take(session, claim.activation_id):
-            return Ended(result=Result.GONE, guards=())
-        before = await ledger.lock_subscriber(session, claim.user_id)
-        now, known = await watches.facts_of(session, [claim.payment_id], policy.graces())
-        facts = known[0].facts
-        actor = Actor.AUTO if claim.actor == Actor.AUTO.value else Actor.MANUAL
-        results = await guard(session, known[0], policy, now, actor=actor, claim_id=claim.activation_id)
-        verdict = judge(facts, policy.rules, now)
-        owed = actor is Actor.MANUAL or (isinstance(verdict, Gap) and verdict.kind in GRANTABLE)
-        grant = plan_grant(facts, now, active_word=policy.active_word)
-        if not owed or not allowed(results) or isinstance(grant, Reason):
-            notes = why_not(results) or ("Not activated: nothing is owed any more.",)
-            await ledger.finish(session, claim.activation_id, state="refused", guards=results, before=before)
-            await session.rows("note_refusal", claim.payment_id, list(notes))
-            await self._wake(session, claim.payment_id, now)
-            return Ended(result=Result.REFUSED, guards=results, notes=notes)
-        after, event_id = await ledger.write_grant(
-            session, grant, claim_id=claim.activation_id, event_type=policy.event_type
-        )
-        await ledger.finish(
-            session, claim.activation_id, state="done", guards=results, before=before, after=after, event_id=event_id
-        )
-        await ledger.audit(
-            session,
-            actor=claim.actor,
-            act="activate",
-            payment_id=claim.payment_id,
-            user_id=claim.user_id,
-            detail={
-                "activation_id": claim.activation_id,
-                "reason": claim.reason,
-                "before": before,
-                "after": after,
-                "event_id": event_id,
-            },
-        )
-        until = grant.user["paid_until"] or "for ever"
-        notes = (f"Activated by paidwatch ({claim.actor}): {grant.user['tier']} until {until}.",)
-        await session.rows("note_activation", claim.payment_id, list(notes))
-        await watches.close_watches(session, {claim.payment_id: (Outcome.FIXED.value, now)})
-        return Ended(result=Result.DONE, guards=results, grant=grant, notes=notes)
-
-    @staticmethod
-    async def _wake(session: Session, payment_id: str, now: datetime) -> None:
-        await watches.postpone(session, {payment_id: now})
 
     async def _failed(self, claim: Claim, error: str) -> None:
         """The database refused to write: again later, then for a person."""

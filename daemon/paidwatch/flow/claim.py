@@ -123,7 +123,7 @@ async def guard(
         max_per_user_day=policy.max_per_user_day,
         usage=used,
     )
-    return evaluate(known.facts, policy.request(actor, corroborated=known.signed), limits, now)
+    return evaluate(known.facts, policy.request(actor), limits, now)
 
 
 def why_not(results: Sequence[GuardResult]) -> tuple[str, ...]:

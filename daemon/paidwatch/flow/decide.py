@@ -105,6 +105,8 @@ class Decide:
             reminded = await self._remind(session, told, policy)
             if told or closed:
                 self._metrics.gaps_open(await watches.open_by_kind(session))
+            if told or any(watch.alert_id is not None for watch in closed):
+                await session.rows("tell_feed")
             return claimed, told, closed, claims.count, reminded
 
         claimed, told, closed, claims, reminded = await self._database.write(body)

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from paidwatch.store.statements import Statements
 
 CHANNEL = "paidwatch"
+OUTBOX = "outbox"
+"""What a command says that queued something to deliver; every other message is a ring of the doorbell."""
 _PROOF = 10.0
 """Seconds that a message to oneself may take."""
+_ANSWER = 30.0
+"""Seconds that the server may take to say that a wait for a lock is over, beyond the wait itself."""
 
 
 class Ears:
@@ -33,6 +37,7 @@ class Ears:
         self._connection: Connection | None = None
         self.lost = anyio.Event()
         self.on_ring: Callable[[], None] | None = None
+        self.on_outbox: Callable[[], None] | None = None
 
     async def open(self) -> None:
         """Connect, LISTEN, and prove it by a message to oneself from the query path.
@@ -68,6 +73,10 @@ class Ears:
         if nonce is not None:
             nonce.set()
             return
+        if payload == OUTBOX:
+            if self.on_outbox is not None:
+                self.on_outbox()
+            return
         self._signal.ring()
         if self.on_ring is not None:
             self.on_ring()
@@ -89,10 +98,12 @@ class Locks:
         self._target = target
         self._statements = statements
         self._connection: Connection | None = None
+        self._wait = 0.0
         self.lost = anyio.Event()
 
     async def open(self, wait: "timedelta") -> None:
         """Connect; no wait for a lock takes longer than `wait`."""
+        self._wait = wait.total_seconds()
         settings = {"lock_timeout": str(milliseconds(wait)), "statement_timeout": "0"}
         self._connection = await connect(self._target, purpose="locks", settings=settings)
         self._connection.add_termination_listener(lambda _connection: self.lost.set())
@@ -103,6 +114,7 @@ class Locks:
 
     async def patience(self, wait: "timedelta") -> None:
         """Change how long a wait for a lock may take."""
+        self._wait = wait.total_seconds()
         with translated():
             await self._open().execute("SELECT set_config('lock_timeout', $1, false)", str(milliseconds(wait)))
 
@@ -123,7 +135,8 @@ class Locks:
     async def _take(self, name: str) -> bool:
         with translated():
             try:
-                await self._open().execute(self._statements[name], timeout=None)
+                # The connection's own limit for statements may be shorter than the wait; the server ends the wait.
+                await self._open().execute(self._statements[name], timeout=self._wait + _ANSWER)
             except asyncpg.LockNotAvailableError:
                 return False
         return True

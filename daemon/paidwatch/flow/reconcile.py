@@ -10,6 +10,7 @@ import anyio
 
 from paidwatch.core.model import Gap, Outcome, Settled, Waiting
 from paidwatch.core.verdict import judge
+from paidwatch.errors import Unreadable
 from paidwatch.flow.decide import spoken
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
@@ -61,13 +62,21 @@ class Reconcile:
     """The net below triggers and notifications."""
 
     def __init__(
-        self, *, database: Database, policy: Callable[[], Policy], status: Status, log: Log, on_news: Callable[[], None]
+        self,
+        *,
+        database: Database,
+        policy: Callable[[], Policy],
+        status: Status,
+        log: Log,
+        on_look: Callable[[], None],
+        on_news: Callable[[], None],
     ) -> None:
-        """Bind the database and whom to tell that watches appeared."""
+        """Bind the database, whom to tell of every look, and whom to tell that watches appeared."""
         self._database = database
         self._policy = policy
         self._status = status
         self._log = log
+        self._on_look = on_look
         self._on_news = on_news
 
     async def catch_up(self, found: Installed) -> int:
@@ -102,6 +111,8 @@ class Reconcile:
 
     async def _look(self) -> None:
         policy = self._policy()
+        # Rows of the inbox whose ring was lost (the queue was full, say) are not to wait for the next ring.
+        self._on_look()
         found: int = await self._database.write(
             lambda session: session.value("watch_paid", policy.look_back, *policy.graces(), None)
         )
@@ -110,33 +121,51 @@ class Reconcile:
             self._on_news()
 
     async def _baseline(self, policy: Policy) -> None:
-        history = History()
-        now: datetime | None = None
-        while True:
-            batch = await self._database.write(lambda session: self._judge_history(session, policy, history))
-            if batch is None:
-                break
-            now = batch
-        lines = [line for line in history.lines(now, policy.look_back) if line] if now and history.kinds else []
+        """Close history and queue its digest, all in one transaction: a crash in between leaves a first run to be done."""
 
-        async def body(session: Session) -> None:
-            if lines:
+        async def body(session: Session) -> int:
+            history = History()
+            now: datetime | None = None
+            while (batch := await self._judge_readable(session, policy, history)) is not None:
+                now = batch
+            if now is not None and history.kinds:
+                lines = [line for line in history.lines(now, policy.look_back) if line]
                 await session.rows("open_digest", "baseline", "", lines, list(policy.channels))
             await session.rows("baseline_done")
+            return history.kinds.total()
 
-        await self._database.write(body)
-        self._log.info("baseline.done", "the first run took the past as it is", gaps=history.kinds.total())
+        gaps = await self._database.write(body, limit=LIMIT)
+        self._log.info("baseline.done", "the first run took the past as it is", gaps=gaps)
+
+    async def _judge_readable(self, session: Session, policy: Policy, history: History) -> datetime | None:
+        """Judge a batch; payments that cannot be read are closed as history unseen, and named in the log."""
+        try:
+            return await session.attempt(lambda: self._judge_history(session, policy, history, _BATCH))
+        except Unreadable:
+            pass
+        try:
+            return await session.attempt(lambda: self._judge_history(session, policy, history, 1))
+        except Unreadable as error:
+            row = await session.one("close_unreadable_history")
+            self._log.error(
+                "baseline.unreadable",
+                "a payment of the past cannot be read and is left out",
+                payment=row["payment_id"],
+                error=error.message,
+            )
+            now: datetime = row["now"]
+            return now
 
     @staticmethod
-    async def _judge_history(session: Session, policy: Policy, history: History) -> datetime | None:
-        rows = await session.rows("close_history", *policy.graces(), _BATCH)
+    async def _judge_history(session: Session, policy: Policy, history: History, most: int) -> datetime | None:
+        rows = await session.rows("close_history", *policy.graces(), most)
         if not rows:
             return None
         now: datetime = rows[0]["now"]
         outcomes: dict[str, str] = {}
         waiting: dict[str, datetime] = {}
         for row in rows:
-            known = Known(facts=read_facts(row), noticed_at=None, signed=False)
+            known = Known(facts=read_facts(row), noticed_at=None)
             verdict = judge(known.facts, policy.rules, now)
             match verdict:
                 case Gap():

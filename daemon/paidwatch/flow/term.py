@@ -173,7 +173,12 @@ class Term:
             on_rows=on_rows,
         )
         reconcile = Reconcile(
-            database=database, policy=means.policy, status=means.status, log=means.log, on_news=alarm.poke.ring
+            database=database,
+            policy=means.policy,
+            status=means.status,
+            log=means.log,
+            on_look=self._signal.ring,
+            on_news=alarm.poke.ring,
         )
         await database.write(lambda session: session.rows("release_leases"))
         noted = await intake.drain()
@@ -206,6 +211,7 @@ class Term:
             )
         means.on_ready()
         ears.on_ring = means.metrics.rang
+        ears.on_outbox = self._news
 
     def _alarm(self, database: Database) -> Alarm:
         means = self._means

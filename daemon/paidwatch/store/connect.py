@@ -57,6 +57,8 @@ def server_settings(purpose: str, statement_timeout: timedelta) -> dict[str, str
     return {
         "application_name": f"paidwatch {purpose}",
         "timezone": "UTC",
+        # Whatever the database's default is: each statement must see what its predecessor waited for.
+        "default_transaction_isolation": "read committed",
         "statement_timeout": str(milliseconds(statement_timeout)),
         "idle_in_transaction_session_timeout": str(milliseconds(statement_timeout)),
         "tcp_keepalives_idle": str(_IDLE),

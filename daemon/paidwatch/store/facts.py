@@ -60,7 +60,11 @@ def _plan(row: Row) -> Plan:
     price: Decimal | None = row["price"]
     duration: timedelta = row["duration"]
     return Plan(
-        id=row["plan_id"], price=price, rank=FREE_RANK if row["plan_free"] else row["plan_rank"], duration=duration
+        name=row["plan_name"],
+        id=row["plan_id"],
+        price=price,
+        rank=FREE_RANK if row["plan_free"] else row["plan_rank"],
+        duration=duration,
     )
 
 
@@ -83,5 +87,6 @@ def _evidence(row: Row) -> Evidence:
         webhook_status=FAILED if row["webhook_failed"] else row["webhook_status"],
         webhook_error=row["webhook_error"],
         webhook_valid=row["webhook_valid"],
+        webhook_paid=row["webhook_signed"],
         webhooks_watched=row["webhooks_watched"],
     )

@@ -86,7 +86,7 @@ async def install(target: Target, mapping: Mapping[str, object], *, create_table
                 await _in_tries(connection, _file("install/webhook_logs.sql"), tell)
             await _in_tries(connection, script(mapping), tell)
             for row in await session.rows("index_statements", mapping_text(mapping)):
-                tell("building the index of recent paid payments; writers are not held up")
+                tell("building an index; writers are not held up")
                 await connection.execute(row["statement"], timeout=BUILD.total_seconds())
             missing: list[str] = await session.value("not_watched")
             return missing
@@ -117,7 +117,7 @@ async def uninstall(target: Target, *, tell: Tell) -> list[str]:
 
 
 async def _refuse_downgrade(session: Session) -> None:
-    newest = await session.value("schema_version")
+    newest = await session.value("schema_version") if await session.value("migrated") else None
     if newest is not None and newest > VERSION:
         message = f"the schema is at version {newest}, newer than this program's {VERSION}"
         raise Refused(message, remedy="Upgrade paidwatch on this machine; a schema is never taken back.")

@@ -1,7 +1,7 @@
 """The pool, and the one way to write: short, bounded, and not to be torn apart by a cancellation."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, cast
 import anyio
 import asyncpg
 
-from paidwatch.errors import Unreachable
+from paidwatch.errors import Unreachable, Unreadable
 from paidwatch.store.connect import Connection, Target, server_settings, translated, watch_socket
 from paidwatch.store.statements import Statements
 
@@ -26,12 +26,14 @@ class Session:
         self._statements = statements
 
     async def rows(self, name: str, *arguments: object) -> Sequence[Row]:
-        """Run the named statement and return its rows."""
-        return await self.connection.fetch(self._statements[name], *arguments)
+        """Run the named statement and return its rows. Raises Unreadable, as its siblings do."""
+        with _readable():
+            return await self.connection.fetch(self._statements[name], *arguments)
 
     async def row(self, name: str, *arguments: object) -> Row | None:
         """Run the named statement and return its first row."""
-        return await self.connection.fetchrow(self._statements[name], *arguments)
+        with _readable():
+            return await self.connection.fetchrow(self._statements[name], *arguments)
 
     async def one(self, name: str, *arguments: object) -> Row:
         """Run the named statement and return its only row; LookupError if there is none."""
@@ -43,7 +45,24 @@ class Session:
 
     async def value(self, name: str, *arguments: object) -> Any:  # noqa: ANN401  the caller knows the column's type
         """Run the named statement and return the first column of its first row."""
-        return await self.connection.fetchval(self._statements[name], *arguments)
+        with _readable():
+            return await self.connection.fetchval(self._statements[name], *arguments)
+
+    async def attempt(self, body: Callable[[], Awaitable[T]]) -> T:
+        """Run `body` behind a savepoint, so that the transaction goes on after an Unreadable. Raises DatabaseError."""
+        with translated():
+            async with self.connection.transaction():
+                return await body()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """A value that PostgreSQL can hold and Python cannot (a date beyond year 9999, say) is one row's trouble."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        message = f"a value cannot be read: {error}"
+        raise Unreadable(message, remedy="See paidwatch doctor.") from error
 
 
 class Database:

@@ -16,8 +16,6 @@ class Known:
 
     facts: Facts
     noticed_at: datetime | None
-    signed: bool
-    """A validly signed webhook of this payment is on record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +76,7 @@ async def claim_due(session: Session, *, most: int, slack: timedelta, graces: Gr
         settled=first["settled"],
         took=first["took"] or (),
         open=[
-            Known(facts=read_facts(row), noticed_at=row["noticed_at"], signed=row["webhook_signed"])
-            for row in rows
-            if row["payment_id"] is not None
+            Known(facts=read_facts(row), noticed_at=row["noticed_at"]) for row in rows if row["payment_id"] is not None
         ],
     )
 
@@ -91,9 +87,7 @@ async def facts_of(session: Session, payments: Sequence[str], graces: Graces) ->
     if not rows:
         message = "no facts about no payments"
         raise LookupError(message)
-    return rows[0]["now"], [
-        Known(facts=read_facts(row), noticed_at=row["noticed_at"], signed=row["webhook_signed"]) for row in rows
-    ]
+    return rows[0]["now"], [Known(facts=read_facts(row), noticed_at=row["noticed_at"]) for row in rows]
 
 
 async def postpone(session: Session, until: Mapping[str, datetime]) -> None:

@@ -1,0 +1,134 @@
+-- name: readable_payments
+-- One row through the view of payments: are its columns and rights still as they were installed?
+SELECT t.* FROM paidwatch.payments t LIMIT 1;
+
+-- name: readable_subscribers
+-- One row through the view of users.
+SELECT t.* FROM paidwatch.subscribers t LIMIT 1;
+
+-- name: readable_plans
+-- One row through the view of plans.
+SELECT t.* FROM paidwatch.plans t LIMIT 1;
+
+-- name: readable_events
+-- One row through the view of events.
+SELECT t.* FROM paidwatch.events t LIMIT 1;
+
+-- name: readable_webhooks
+-- One row through the view of webhook logs.
+SELECT t.* FROM paidwatch.webhooks t LIMIT 1;
+
+-- name: role_exists
+-- $1 role.
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1::text) AS found;
+
+-- name: missing_rights
+-- What paidwatch.grant_runtime gives and the role does not have. $1 role.
+SELECT w.object, w.privilege, w.activation FROM (
+    SELECT t.name AS object, p AS privilege, has_table_privilege($1::text, t.name, p) AS granted, false AS activation
+    FROM (VALUES ('paidwatch.payments', ARRAY['SELECT']), ('paidwatch.subscribers', ARRAY['SELECT']), ('paidwatch.plans', ARRAY['SELECT']),
+        ('paidwatch.events', ARRAY['SELECT']), ('paidwatch.webhooks', ARRAY['SELECT']), ('paidwatch.migration', ARRAY['SELECT']),
+        ('paidwatch.installation', ARRAY['SELECT']), ('paidwatch.audit', ARRAY['SELECT', 'INSERT']),
+        ('paidwatch.inbox', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.watch', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('paidwatch.alert', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.delivery', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('paidwatch.attempt', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.channel', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('paidwatch.activation', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])) AS t (name, needs), unnest(t.needs) AS p
+    UNION ALL
+    SELECT 'schema paidwatch', 'USAGE', has_schema_privilege($1::text, 'paidwatch', 'USAGE'), false
+    UNION ALL
+    SELECT 'paidwatch.installation', 'UPDATE (' || c || ')', has_column_privilege($1::text, 'paidwatch.installation', c, 'UPDATE'), false
+    FROM unnest(ARRAY['baseline_at', 'listening_at']) AS c
+    UNION ALL
+    SELECT f, 'EXECUTE', has_function_privilege($1::text, f, 'EXECUTE'), true
+    FROM unnest(ARRAY['paidwatch.lock_subscriber(paidwatch.user_key)', 'paidwatch.write_subscriber(paidwatch.user_key, jsonb)',
+        'paidwatch.write_event(paidwatch.user_key, text, jsonb, text)']) AS f
+) w WHERE NOT w.granted;
+
+-- name: recent_index
+-- The statements that would make or mend the index of recent paid payments; none when it is well.
+SELECT s.statement FROM paidwatch.installation i CROSS JOIN LATERAL paidwatch.index_statement(i.mapping) AS s (statement);
+
+-- name: missing_indexes
+-- Lookups that read a whole table of more than $1 rows, each with the index that would help; a partitioned table cannot have it
+-- made concurrently.
+SELECT t.tab::text AS relation, t.col, greatest(c.reltuples, (SELECT sum(r.reltuples) FROM pg_inherits h JOIN pg_class r ON r.oid = h.inhrelid
+        WHERE h.inhparent = t.tab))::bigint AS tuples,
+    format('CREATE INDEX %s %s (%I);', CASE c.relkind WHEN 'p' THEN 'ON' ELSE 'CONCURRENTLY ON' END, t.tab, t.col) AS statement
+FROM paidwatch.installation i
+CROSS JOIN (VALUES ('payments', 'user'), ('events', 'user'), ('webhooks', 'payment'), ('webhooks', 'user')) AS w (section, field)
+CROSS JOIN LATERAL (
+    SELECT paidwatch.named_table(w.section, i.mapping -> w.section ->> 'table') AS tab, i.mapping -> w.section ->> w.field AS col
+) t
+JOIN pg_class c ON c.oid = t.tab
+WHERE greatest(c.reltuples, (SELECT sum(r.reltuples) FROM pg_inherits h JOIN pg_class r ON r.oid = h.inhrelid WHERE h.inhparent = t.tab)) > $1::bigint
+    AND paidwatch.column_type(t.tab, t.col) IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_index x JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = x.indkey[0]
+        WHERE x.indrelid = t.tab AND x.indisvalid AND x.indpred IS NULL AND a.attname = t.col);
+
+-- name: event_columns
+-- Columns of the events table that an activation could not fill.
+SELECT paidwatch.unsupplied_event_columns(i.mapping -> 'events') AS columns FROM paidwatch.installation i;
+
+-- name: zones
+-- The configured zone, the one the server thinks in, and the newest payment: a moment in the future betrays a wrong zone.
+SELECT z.configured, z.server, (now() AT TIME ZONE z.configured) <> (now() AT TIME ZONE z.server) AS differ, z.naive, now() AS now,
+    (SELECT p.settled_at FROM paidwatch.payments p WHERE p.paid ORDER BY p.settled_at DESC LIMIT 1) AS newest
+FROM (
+    SELECT i.mapping ->> 'time_zone' AS configured,
+        coalesce((SELECT substr(c, 10) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase CROSS JOIN unnest(s.setconfig) AS c
+                  WHERE d.datname = current_database() AND s.setrole = 0 AND c ILIKE 'timezone=%'), current_setting('log_timezone')) AS server,
+        EXISTS (SELECT FROM unnest(ARRAY['completed_at', 'updated_at', 'created_at']) AS f WHERE paidwatch.column_type(
+            paidwatch.named_table('payments', i.mapping -> 'payments' ->> 'table'), i.mapping -> 'payments' ->> f) = 'timestamp'::regtype) AS naive
+    FROM paidwatch.installation i
+) z;
+
+-- name: notification_queue
+-- How full the queue of notifications is, from 0 to 1; triggers stop ringing at one half.
+SELECT pg_notification_queue_usage() AS used;
+
+-- name: daemons
+-- Who leads (granted) and who stands by.
+SELECT l.pid, l.granted, a.backend_start, a.client_addr::text AS client FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid::bigint << 32 | l.objid::bigint = paidwatch.leadership()
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ORDER BY l.granted DESC, l.pid;
+
+-- name: bell_holders
+-- Transactions that wrote and have not ended for longer than $1: while they share the bell the daemon cannot fall asleep.
+SELECT a.pid::text AS who, a.usename::text AS role, a.application_name AS application, a.state, now() - a.xact_start AS age
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.classid::bigint << 32 | l.objid::bigint = paidwatch.bell()
+    AND l.database = a.datid AND a.datname = current_database() AND l.mode = 'ShareLock' AND l.granted AND a.xact_start < now() - $1::interval
+ORDER BY age DESC;
+
+-- name: prepared_transactions
+-- Transactions that were prepared longer than $1 ago and neither committed nor rolled back.
+SELECT x.gid, x.owner::text AS role, now() - x.prepared AS age FROM pg_prepared_xacts x
+WHERE x.database = current_database() AND x.prepared < now() - $1::interval ORDER BY age DESC;
+
+-- name: work
+-- What waits to be done, counted up to $1. $2 is how long past its moment something counts as overdue.
+SELECT now() AS now,
+    (SELECT count(*) FROM (SELECT FROM paidwatch.inbox LIMIT $1::integer) AS few) AS inbox,
+    (SELECT min(few.at) FROM (SELECT i.at FROM paidwatch.inbox i LIMIT $1::integer) AS few) AS inbox_oldest,
+    (SELECT count(*) FROM (SELECT FROM paidwatch.watch WHERE due_at < now() - $2::interval LIMIT $1::integer) AS few) AS overdue,
+    (SELECT min(due_at) FROM paidwatch.watch WHERE due_at IS NOT NULL) AS overdue_oldest,
+    (SELECT count(*) FROM (SELECT FROM paidwatch.watch WHERE due_at IS NOT NULL AND failures > 0 LIMIT $1::integer) AS few) AS unreadable,
+    (SELECT count(*) FROM (SELECT FROM paidwatch.activation WHERE due_at < now() - $2::interval LIMIT $1::integer) AS few) AS activations,
+    (SELECT count(*) FROM paidwatch.activation a JOIN paidwatch.watch w ON w.payment_id = a.payment_id
+        WHERE a.state = 'failed' AND w.state = 'gap') AS failed_activations,
+    (SELECT count(*) FROM paidwatch.watch WHERE state = 'gap') AS gaps;
+
+-- name: undelivered
+-- What each channel has still to be told, since when, and what it gave up on. Test messages do not count.
+SELECT d.channel, count(*) FILTER (WHERE d.due_at IS NOT NULL) AS waiting,
+    min(coalesce(d.trying_since, d.due_at)) FILTER (WHERE d.due_at IS NOT NULL) AS oldest,
+    count(*) FILTER (WHERE d.dead_at IS NOT NULL) AS dead, (array_agg(d.last_error ORDER BY d.dead_at DESC NULLS LAST)
+        FILTER (WHERE d.last_error IS NOT NULL))[1] AS error, now() AS now
+FROM paidwatch.delivery d JOIN paidwatch.alert a ON a.alert_id = d.alert_id
+WHERE (d.due_at IS NOT NULL OR d.dead_at IS NOT NULL) AND a.kind <> 'test'
+GROUP BY d.channel ORDER BY d.channel;
+
+-- name: channels_down
+-- Channels that are broken until a person repairs them.
+SELECT c.name, c.down_since, c.down_reason, c.not_before, now() AS now FROM paidwatch.channel c WHERE c.down_since IS NOT NULL ORDER BY c.name;

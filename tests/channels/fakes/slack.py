@@ -1,0 +1,85 @@
+"""Slack's incoming webhooks and the parts of Block Kit that messages may use."""
+
+import json
+import re
+from typing import Any
+
+from aiohttp import web
+
+from tests.channels.fakes.http import Received, Service, utf16
+
+LIVE = re.compile(r"<(?!!date\^-?\d+\^[^|<>]*\|[^|<>]*>)[^>]*>?")
+"""Everything in angle brackets is a mention or a link, except a date."""
+MOST_IN_ALL = 13_000
+
+
+def slack(path: str) -> Service:
+    async def handle(request: Received) -> web.Response:
+        if request.path != path:
+            return web.Response(status=404, text="no_service")
+        try:
+            payload = json.loads(request.body)
+        except ValueError:
+            return web.Response(status=400, text="invalid_payload")
+        if not payload.get("text"):
+            return web.Response(status=400, text="no_text")
+        if violations(payload):
+            return web.Response(status=400, text="invalid_blocks")
+        return web.Response(text="ok")
+
+    return Service(handler=handle)
+
+
+def violations(payload: dict[str, Any]) -> list[str]:
+    """Everything that Slack would refuse or bring to life in a payload."""
+    found: list[str] = []
+    blocks = payload.get("blocks", [])
+    if len(blocks) > 50:
+        found.append("more than 50 blocks")
+    if not payload.get("text"):
+        found.append("no text")
+    if payload.get("unfurl_links") is not False or payload.get("unfurl_media") is not False:
+        found.append("may unfurl")
+    for block in blocks:
+        found += _block(block)
+    texts = [payload.get("text", ""), *(text["text"] for text in texts_of(payload))]
+    if sum(utf16(text) for text in texts) > MOST_IN_ALL:
+        found.append("longer than Slack takes")
+    found += [f"live: {text!r}" for text in texts if LIVE.search(text)]
+    found += [f"a link: {text!r}" for text in texts if "://" in text]
+    return found
+
+
+def texts_of(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every text object."""
+    texts: list[dict[str, Any]] = []
+    for block in payload.get("blocks", []):
+        texts += [block["text"]] if "text" in block else []
+        texts += block.get("fields", []) + block.get("elements", [])
+    return texts
+
+
+def _block(block: dict[str, Any]) -> list[str]:
+    match block:
+        case {"type": "header", "text": {"type": "plain_text"} as text}:
+            return _text(text, 150)
+        case {"type": "section", "text": text, **rest} if set(rest) <= {"type"}:
+            return _text(text, 3000)
+        case {"type": "section", "fields": [_, *_] as fields} if len(fields) <= 10:
+            return [problem for text in fields for problem in _text(text, 2000)]
+        case {"type": "context", "elements": [_, *_] as elements} if len(elements) <= 10:
+            return [problem for text in elements for problem in _text(text, 2000)]
+        case _:
+            return [f"not a block: {block!r}"]
+
+
+def _text(text: dict[str, Any], most: int) -> list[str]:
+    if text.get("type") not in {"plain_text", "mrkdwn"}:
+        return [f"not a text: {text!r}"]
+    if "emoji" in text and text["type"] != "plain_text":
+        return ["emoji is for plain_text"]
+    if "verbatim" in text and text["type"] != "mrkdwn":
+        return ["verbatim is for mrkdwn"]
+    if not 1 <= utf16(text["text"]) <= most:
+        return [f"{utf16(text['text'])} characters where 1 to {most} may be"]
+    return []

@@ -1,0 +1,97 @@
+"""The daemon, with a place at which it kills itself: `python -m tests.support.crash_main POINT run --config FILE`.
+
+The points are numbered in the order in which a payment passes them; docs and tests refer to these names. `kill -9` at a
+point means: everything the database had committed by then is there, and nothing else.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from paidwatch.channels.webhook import Webhook
+from paidwatch.cli.root import main
+from paidwatch.flow.activate import Activate
+from paidwatch.flow.claim import Claimant
+from paidwatch.flow.decide import Decide
+from paidwatch.flow.deliver import Deliver
+from paidwatch.flow.intake import Intake
+from paidwatch.flow.listen import Ears, Locks
+from paidwatch.flow.reconcile import Reconcile
+from paidwatch.store import ledger, outbox, watches
+from paidwatch.store.inbox import Inbox
+
+When = Callable[[Any], bool]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def always(_result: Any) -> bool:
+    return True
+
+
+def before(owner: Any, name: str, when: When = always) -> None:
+    """Die on entering a function, if `when` says so of its arguments."""
+    real = getattr(owner, name)
+
+    async def crashing(*arguments: Any, **named: Any) -> Any:
+        if when((arguments, named)):
+            die()
+        return await real(*arguments, **named)
+
+    setattr(owner, name, crashing)
+
+
+def after(owner: Any, name: str, when: When = always) -> None:
+    """Die on leaving a function, if `when` says so of its result."""
+    real = getattr(owner, name)
+
+    async def crashing(*arguments: Any, **named: Any) -> Any:
+        result = await real(*arguments, **named)
+        if when(result):
+            die()
+        return result
+
+    setattr(owner, name, crashing)
+
+
+def something(result: Any) -> bool:
+    return bool(result)
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    # starting
+    "01 listening": lambda: after(Ears, "open"),
+    "02 leading": lambda: after(Locks, "lead", something),
+    "03 caught up": lambda: after(Reconcile, "catch_up"),
+    # intake
+    "04 rung, before the drain": lambda: before(Intake, "_wake_up"),
+    "05 drained": lambda: after(Inbox, "drain", lambda drained: drained.taken > 0),
+    # decide
+    "06 due claimed, not committed": lambda: after(watches, "claim_due", lambda claimed: bool(claimed.open)),
+    "07 activation claimed, not committed": lambda: after(Claimant, "consider", lambda claims: claims.count > 0),
+    "08 alerts written, not committed": lambda: after(watches, "open_gaps", something),
+    "09 watches closed, not committed": lambda: after(watches, "close_watches", lambda closed: any(watch.outcome != "fixed" for watch in closed)),
+    "10 decided": lambda: after(Decide, "tick", lambda ticked: ticked.told > 0),
+    # activate
+    "11 activation claimed": lambda: after(Decide, "tick", lambda ticked: ticked.activations > 0),
+    "12 activation locked": lambda: after(ledger, "lock_subscriber"),
+    "13 activation written, not committed": lambda: after(ledger, "write_grant"),
+    "14 activation audited, not committed": lambda: after(ledger, "audit"),
+    "15 activated": lambda: after(Activate, "_handle"),
+    # deliver
+    "16 leased": lambda: before(Deliver, "_tell"),
+    "17 accepted": lambda: after(Webhook, "send"),
+    "18 recorded, not committed": lambda: after(outbox, "record_attempt"),
+    "19 told": lambda: after(Deliver, "_tell"),
+}
+AFTER_ACCEPTANCE = ("17 accepted", "18 recorded, not committed")
+"""Where one message may come once more, with the same key."""
+
+
+if __name__ == "__main__":
+    POINTS[sys.argv.pop(1)]()
+    main()
