@@ -292,13 +292,13 @@ async def test_nobody_watches_and_the_inbox_fills(examine: Examine, watched: Dat
     await complete(watched, await add_payment(watched, await add_user(watched)))
     assert of(await examine(), "inbox", State.OK), "a moment is no backlog"
     report = await examine(limits=NOW)
-    assert "1 changes are not taken in" in said(report, "inbox")
+    assert "not taken in: 1" in said(report, "inbox")
     assert "nobody watches" in said(report, "daemon")
 
 
 async def test_verdicts_that_are_overdue(examine: Examine, watched: Database) -> None:
     await watch(watched, "due_at = now() - interval '1 hour'")
-    assert "1 payments should have been judged, the oldest 1 h ago" in said(await examine(), "verdicts")
+    assert "judged: 1, the oldest 1 h ago" in said(await examine(), "verdicts")
 
 
 async def test_payments_that_cannot_be_judged(examine: Examine, watched: Database) -> None:
@@ -344,7 +344,7 @@ async def alert(database: Database, kind: str, channel: str, delivery: str) -> N
 
 async def test_messages_that_were_given_up(examine: Examine, watched: Database) -> None:
     await alert(watched, "paid_not_active", "ops", "dead_at = now(), due_at = NULL, last_error = 'invalid_payload'")
-    assert "1 messages were given up (invalid_payload)" in said(await examine(), "deliveries")
+    assert "given up: 1 (invalid_payload)" in said(await examine(), "deliveries")
 
 
 async def test_messages_that_are_late(examine: Examine, watched: Database) -> None:

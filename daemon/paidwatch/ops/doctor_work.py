@@ -33,9 +33,7 @@ async def daemons(patient: Patient) -> list[Finding]:
 async def queue(patient: Patient) -> list[Finding]:
     """Is there room for notifications?"""
     used: float = await patient.session.value("notification_queue")
-    remedy = (
-        "a listening session has been in one transaction for long: SELECT * FROM pg_stat_activity ORDER BY xact_start"
-    )
+    remedy = "a listening session has been in one transaction for long: see the oldest xact_start in pg_stat_activity"
     if used >= _FULL:
         what = f"the server's notification queue is {used:.0%} full: triggers do not ring, so payments are noticed late"
         return [problem("notifications", what, remedy)]
@@ -74,18 +72,18 @@ async def work(patient: Patient) -> list[Finding]:
     findings: list[Finding] = [_inbox(row, patience)]
     if row["overdue"]:
         late = span(row["now"] - row["overdue_oldest"])
-        what = f"{_count(row['overdue'])} payments should have been judged, the oldest {late} ago"
+        what = f"payments that should have been judged: {_count(row['overdue'])}, the oldest {late} ago"
         findings.append(problem("verdicts", what, f"is the daemon running? If it is, {_LOG}"))
     if row["unreadable"]:
-        what = f"{_count(row['unreadable'])} payments cannot be read or judged and are tried ever more rarely"
+        what = f"payments that cannot be read or judged, and are tried ever more rarely: {_count(row['unreadable'])}"
         findings.append(
             problem("verdicts", what, f"decide.poisoned in the daemon's log names payment and error: {_LOG}")
         )
     if row["activations"]:
-        what = f"{_count(row['activations'])} activations should have been written"
+        what = f"activations that should have been written: {_count(row['activations'])}"
         findings.append(problem("activation", what, f"is the daemon running? If it is, {_LOG}"))
     if row["failed_activations"]:
-        what = f"{row['failed_activations']} activations failed for good and wait for a person"
+        what = f"activations that failed for good and wait for a person: {row['failed_activations']}"
         findings.append(problem("activation", what, "paidwatch check, then paidwatch activate USER --dry-run"))
     if not row["overdue"] and not row["unreadable"]:
         gaps = row["gaps"]
@@ -97,7 +95,7 @@ def _inbox(row: Row, patience: timedelta) -> Finding:
     if not row["inbox"]:
         return ok("inbox", "empty")
     age = row["now"] - row["inbox_oldest"]
-    what = f"{_count(row['inbox'])} changes are not taken in, the oldest {span(age)} old"
+    what = f"changes that are not taken in: {_count(row['inbox'])}, the oldest {span(age)} old"
     if age >= patience:
         return problem("inbox", what, f"is the daemon running? If it is, {_LOG}")
     return ok("inbox", what)
@@ -109,14 +107,14 @@ async def deliveries(patient: Patient) -> list[Finding]:
     for row in await patient.session.rows("undelivered"):
         name, why = row["channel"], f" ({row['error']})" if row["error"] else ""
         if row["dead"]:
-            what = f"channel {name}: {row['dead']} messages were given up{why}"
+            what = f"channel {name}: messages that were given up: {row['dead']}{why}"
             findings.append(problem("deliveries", what, f"mend the cause, then: paidwatch test-alert --channel {name}"))
         if row["waiting"] and name not in patient.expected.channels:
-            what = f"{row['waiting']} messages wait for a channel {name}, which the configuration does not name"
+            what = f"messages for a channel {name}, which the configuration does not name: {row['waiting']}"
             findings.append(problem("deliveries", what, f"restore [channels.{name}]; without it nobody gets them"))
         elif row["waiting"] and row["now"] - row["oldest"] >= patient.expected.limits.patience:
             late = span(row["now"] - row["oldest"])
-            what = f"channel {name}: {row['waiting']} messages are not delivered, the oldest due for {late}{why}"
+            what = f"channel {name}: messages that are late: {row['waiting']}, the oldest due for {late}{why}"
             findings.append(problem("deliveries", what, f"paidwatch test-alert --channel {name}"))
     return findings or [ok("deliveries", "nothing late, nothing given up")]
 
