@@ -10,7 +10,8 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Reads what an activation may write, as JSON by column; locks the row. NULL: no such user. A row that the application keeps
--- locked is not waited for: the activation is tried again later, and nothing else waits meanwhile.
+-- locked is not waited for: the activation is tried again later, and nothing else waits meanwhile. NO KEY: payments of the user
+-- may be inserted at the same time.
 CREATE OR REPLACE FUNCTION paidwatch.lock_subscriber(id paidwatch.user_key) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
 DECLARE
@@ -21,7 +22,7 @@ DECLARE
 BEGIN
     SELECT string_agg(DISTINCT format('%L, t.%I', w.col, w.col), ', ') INTO columns
     FROM paidwatch.writable(m) w WHERE paidwatch.column_type(tab, w.col) IS NOT NULL;
-    EXECUTE format('SELECT jsonb_build_object(%s) FROM %s t WHERE t.%I = $1 FOR UPDATE', columns, tab, m ->> 'id') INTO image USING id;
+    EXECUTE format('SELECT jsonb_build_object(%s) FROM %s t WHERE t.%I = $1 FOR NO KEY UPDATE', columns, tab, m ->> 'id') INTO image USING id;
     RETURN image;
 END $$;
 

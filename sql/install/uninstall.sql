@@ -3,6 +3,9 @@
 BEGIN;
 SET LOCAL lock_timeout = '3s';
 SELECT paidwatch.detach();
+SET LOCAL client_min_messages = warning;
+DROP SCHEMA paidwatch CASCADE;
+SET LOCAL client_min_messages = notice;
 DO $$
 DECLARE
     used boolean;
@@ -16,6 +19,4 @@ BEGIN
         END IF;
     END IF;
 END $$;
-SET LOCAL client_min_messages = warning;
-DROP SCHEMA paidwatch CASCADE;
 COMMIT;

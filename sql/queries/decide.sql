@@ -12,10 +12,10 @@ WITH due AS MATERIALIZED (
     JOIN paidwatch.subscribers u ON u.user_id = p.user_id
     JOIN paidwatch.plans pl ON pl.plan_id = p.plan_id
     WHERE w.state = 'waiting' AND w.reversed_at IS NULL AND p.paid AND p.amount > 0 AND NOT pl.free AND pl.rank > 0
-        AND (pl.prices ->> p.currency)::numeric IS DISTINCT FROM 0
+        AND ((pl.prices ->> p.currency)::numeric > 0) IS NOT FALSE
         AND u.enabled AND NOT u.admin AND u.status_active IS NOT FALSE AND u.revoked_at IS NULL
         AND (NOT u.tier_watched OR u.tier_rank >= pl.rank)
-        AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= w.paid_at + pl.duration - $2::interval)
+        AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= w.paid_at + greatest(pl.duration, interval '0') - $2::interval)
         AND NOT EXISTS (SELECT FROM paidwatch.activation a WHERE a.payment_id = d.payment_id AND a.state = 'done')
 ), settled AS (
     UPDATE paidwatch.watch w SET state = 'closed', outcome = 'activated', closed_at = now(), due_at = NULL, kind = NULL,

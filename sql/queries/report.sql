@@ -32,22 +32,16 @@ WITH noted AS MATERIALIZED (
     SELECT p.payment_id, p.user_id, p.plan_id, p.settled_at, p.paid, p.phase = 'reversed'
     FROM paidwatch.payments p WHERE p.payment_id = ANY (ARRAY(SELECT o.payment_id FROM older o))
         AND (p.paid AND p.settled_at >= now() - $1::interval) IS NOT TRUE
-), users AS MATERIALIZED (
+), users AS (
     SELECT u.user_id, u.admin, u.tier_watched, u.tier_rank, u.paid_until_watched, u.paid_until,
         u.enabled AND u.status_active IS NOT FALSE AND u.revoked_at IS NULL AS able
     FROM paidwatch.subscribers u WHERE u.user_id = ANY (ARRAY(SELECT l.user_id FROM looked l))
-), watches AS MATERIALIZED (
+), watches AS (
     SELECT w.payment_id, w.state, w.outcome, w.paid_at, w.grace_until, w.touched_at, w.reversed_at
     FROM paidwatch.watch w WHERE w.payment_id = ANY (ARRAY(SELECT l.payment_id FROM looked l))
 ), sifted AS MATERIALIZED (
-    SELECT l.payment_id, l.user_id, l.settled_at, n.touched_at AS noted_at, n.entered_at, w.state AS watch_state, w.grace_until,
-        coalesce(n.touched_at, w.touched_at) AS touched_at, coalesce(w.reversed_at, n.reversed_at) AS reversed_at, t.paid_at,
-        coalesce(w.outcome = 'dismissed', false) OR coalesce(
-            NOT l.reversed AND w.reversed_at IS NULL AND n.reversed_at IS NULL AND (
-                NOT l.paid OR u.admin OR pl.free OR pl.rank = 0
-                OR u.able AND (NOT u.tier_watched OR u.tier_rank >= pl.rank)
-                    AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= t.paid_at + pl.duration - $2::interval)
-            ), false) AS fine
+    SELECT l.payment_id, l.user_id, n.touched_at AS noted_at, n.entered_at, w.state AS watch_state, w.grace_until,
+        coalesce(n.touched_at, w.touched_at) AS touched_at, coalesce(w.reversed_at, n.reversed_at) AS reversed_at, t.paid_at
     FROM looked l
     LEFT JOIN watches w ON w.payment_id = l.payment_id
     LEFT JOIN noted n ON n.payment_id = l.payment_id
@@ -57,6 +51,12 @@ WITH noted AS MATERIALIZED (
         SELECT coalesce(CASE WHEN w.outcome IN ('left', 'gone') THEN n.entered_at END, w.paid_at, n.entered_at, n.reversed_at,
             l.settled_at, now()) AS paid_at
     ) t
+    WHERE (w.outcome = 'dismissed') IS NOT TRUE AND (
+        NOT l.reversed AND w.reversed_at IS NULL AND n.reversed_at IS NULL AND (
+            NOT l.paid OR u.admin OR pl.free OR pl.rank = 0
+            OR u.able AND (NOT u.tier_watched OR u.tier_rank >= pl.rank)
+                AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= t.paid_at + pl.duration - $2::interval)
+        )) IS NOT TRUE
 ), timed AS (
     -- What the daemon will do with what was noted is done here as well: see drain_inbox.
     SELECT s.*, CASE
@@ -64,7 +64,7 @@ WITH noted AS MATERIALIZED (
         ELSE coalesce(s.entered_at, s.reversed_at, s.noted_at, s.paid_at) + coalesce((
             SELECT g.span FROM unnest($3::text[], $4::interval[]) AS g (method, span) JOIN paidwatch.payments p ON lower(p.method) = lower(g.method)
             WHERE p.payment_id = s.payment_id LIMIT 1), $5::interval) END AS until
-    FROM sifted s WHERE NOT s.fine
+    FROM sifted s
 ), sorted AS MATERIALIZED (
     -- Within its grace a payment is no gap, unless the application has said that it failed.
     SELECT t.*, now() < t.until AND NOT EXISTS (
@@ -74,6 +74,6 @@ WITH noted AS MATERIALIZED (
 )
 SELECT now() AS now, now() - $1::interval AS since, c.looked, c.waiting, o.payment_id::text AS payment_id, o.paid_at, o.until AS grace_until,
     o.reversed_at, o.touched_at
-FROM (SELECT (SELECT count(*) FROM sifted) AS looked, (SELECT count(*) FROM sorted WHERE waiting) AS waiting) c
+FROM (SELECT (SELECT count(*) FROM looked) AS looked, (SELECT count(*) FROM sorted WHERE waiting) AS waiting) c
 LEFT JOIN sorted o ON NOT o.waiting
 ORDER BY o.paid_at, o.payment_id;

@@ -32,7 +32,8 @@ async def many_paid(db: Database, count: int, *, method: str = "nowpayments") ->
         " subscription_tier, trial_used, created_at, updated_at)"
         " SELECT 'many' || n || '@example.org', 'many' || n, 'x', true, false, 'inactive', 'free', false, now(), now()"
         " FROM generate_series(1, $1::int) n RETURNING id)"
-        " INSERT INTO payment_transactions (user_id, plan_id, amount_usd, payment_method, status, created_at, updated_at)"
+        " INSERT INTO payment_transactions"
+        " (user_id, plan_id, amount_usd, payment_method, status, created_at, updated_at)"
         " SELECT id, 'professional', 14.99, $2, 'pending', now(), now() FROM u RETURNING id",
         count,
         method,
@@ -86,8 +87,12 @@ async def test_history_is_one_digest_and_never_followed(
 ) -> None:
     old = await server.create(shape)
     history = await many_paid(old, 7)
-    await old.execute("UPDATE payment_transactions SET completed_at = completed_at - interval '5 hours', updated_at = now()")
-    active = await shop.add_user(old, status="active", tier="professional", paid_until=await shop.now(old) + timedelta(days=40))
+    await old.execute(
+        "UPDATE payment_transactions SET completed_at = completed_at - interval '5 hours', updated_at = now()"
+    )
+    active = await shop.add_user(
+        old, status="active", tier="professional", paid_until=await shop.now(old) + timedelta(days=40)
+    )
     await paid(old, active, method="slow")
     await install(old)
     for _ in range(2):
@@ -210,7 +215,9 @@ async def test_a_standby_leaves_at_once_when_told_to(watched: Database, told: Si
         await told.until_told([payment])
 
 
-async def test_a_standby_waits_patiently_however_long_one_wait_may_be(watched: Database, told: Sink, start: Start) -> None:
+async def test_a_standby_waits_patiently_however_long_one_wait_may_be(
+    watched: Database, told: Sink, start: Start
+) -> None:
     """A wait for the lock that is as long as a statement may take is no lost connection."""
     even = {"database": {"statement_timeout": "1s"}, "daemon": {"leader_wait": "1s"}}
     async with start(QUICK) as leader:
@@ -320,8 +327,13 @@ async def test_shadow_computes_exactly_what_auto_writes(watched: Database, told:
     assert (fields["status"], fields["tier"]) == (result["subscription_status"], result["subscription_tier"])
     assert fields["revoked_at"] is None is result["access_revoked_at"]
     spans = await watched.fetchrow(
-        "SELECT $1::timestamptz - $2::timestamptz AS wished, $3::timestamp - ($4::timestamptz AT TIME ZONE 'UTC') AS got",
-        *(await moments(watched, fields["paid_until"], result["payment_due_date"], planned["done_at"], done["done_at"])),
+        "SELECT $1::timestamptz - $2::timestamptz AS wished,"
+        " $3::timestamp - ($4::timestamptz AT TIME ZONE 'UTC') AS got",
+        *(
+            await moments(
+                watched, fields["paid_until"], result["payment_due_date"], planned["done_at"], done["done_at"]
+            )
+        ),
     )
     assert spans is not None
     assert spans["wished"] == spans["got"] == timedelta(days=30)
@@ -336,7 +348,11 @@ async def moments(db: Database, wished: str, got: str, planned: Any, done: Any) 
 async def test_the_zone_of_sessions_and_their_isolation_make_no_difference(
     watched: Database, told: Sink, start: Start, shape: str
 ) -> None:
-    for setting in ("timezone = 'Asia/Tokyo'", "default_transaction_isolation = 'serializable'", "datestyle = 'German'"):
+    for setting in (
+        "timezone = 'Asia/Tokyo'",
+        "default_transaction_isolation = 'serializable'",
+        "datestyle = 'German'",
+    ):
         await watched.execute(f'ALTER DATABASE "{watched.name}" SET {setting}')
     watched.close()
     tier = None if shape == "L" else "free"

@@ -291,7 +291,11 @@ async def test_an_activation_writes_every_field_and_one_event_and_says_so(activa
     assert ledger["state"] == "done"
     row = await shop.read(db, "users", user)
     moment = naive(ledger["done_at"])
-    assert (row["subscription_status"], row["subscription_tier"], row["plan_id"]) == ("active", "vip_elite", "vip_elite")
+    assert (row["subscription_status"], row["subscription_tier"], row["plan_id"]) == (
+        "active",
+        "vip_elite",
+        "vip_elite",
+    )
     assert row["access_revoked_at"] is None
     assert row["last_payment_date"] == row["subscription_updated_at"] == moment
     assert (
@@ -300,7 +304,9 @@ async def test_an_activation_writes_every_field_and_one_event_and_says_so(activa
         == row["current_period_end"]
         == moment + timedelta(days=30)
     )
-    (event,) = await db.fetch("SELECT *, event_data::jsonb ->> 'plan_id' AS plan FROM subscription_events WHERE user_id = $1", user)
+    (event,) = await db.fetch(
+        "SELECT *, event_data::jsonb ->> 'plan_id' AS plan FROM subscription_events WHERE user_id = $1", user
+    )
     assert event["event_type"] == "activated"
     assert event["stripe_event_id"] == f"paidwatch:{payment}"
     assert event["plan"] == "vip_elite"

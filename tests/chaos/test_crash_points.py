@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.support import shop
-from tests.support.crash_main import AFTER_ACCEPTANCE, POINTS
-from tests.support.daemon import told_and_done
-from tests.support.postgres import Database
+from tests.support.crash_main import AFTER_ACCEPTANCE, FIRST_RUN, POINTS
+from tests.support.daemon import install, told_and_done
+from tests.support.postgres import Database, Server
 from tests.support.sink import Sink
 from tests.support.watched import Start
 
@@ -24,9 +24,13 @@ async def paid(db: Database, user: Any, *, status: str = "completed") -> str:
 
 
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_kill_loses_nothing_and_says_nothing_twice(watched: Database, told: Sink, start: Start, point: str) -> None:
+async def test_a_kill_loses_nothing_and_says_nothing_twice(
+    watched: Database, told: Sink, start: Start, point: str
+) -> None:
     fixable, helped, hopeless = [await shop.add_user(watched) for _ in range(3)]
-    active = await shop.add_user(watched, status="active", tier="professional", paid_until=await shop.now(watched) + timedelta(days=40))
+    active = await shop.add_user(
+        watched, status="active", tier="professional", paid_until=await shop.now(watched) + timedelta(days=40)
+    )
     async with start(AUTO, crash=point) as doomed:
         await doomed.until(lambda: bool(doomed.events("listen.ready")))
         fixed = await paid(watched, fixable)
@@ -66,3 +70,27 @@ async def test_a_kill_loses_nothing_and_says_nothing_twice(watched: Database, to
     assert await watched.fetchval("SELECT count(*) FROM subscription_events WHERE user_id = $1", fixable) == 1
     assert await watched.fetchval("SELECT count(*) FROM paidwatch.audit WHERE act = 'activate'") == 1
     assert await watched.fetchval("SELECT count(*) FROM paidwatch.inbox") == 0
+
+
+@pytest.mark.parametrize("point", FIRST_RUN)
+async def test_a_kill_in_the_first_run_costs_nothing_of_its_digest(
+    server: Server, told: Sink, start: Start, point: str, watched: Database
+) -> None:
+    old = await server.create("F")
+    for _ in range(5):
+        payment = await paid(old, await shop.add_user(old))
+        await shop.update(old, "payments", int(payment), {"completed_at": await shop.now(old) - timedelta(hours=5)})
+    await install(old)
+    async with start(AUTO, crash=point, database=old) as doomed:
+        assert await doomed.ended() == -signal.SIGKILL
+    for _ in range(2):
+        async with start(AUTO, database=old) as daemon:
+            await daemon.ready()
+            await told.until(lambda: bool(told.told))
+            await daemon.database(
+                old, "SELECT NOT EXISTS (SELECT FROM paidwatch.delivery WHERE due_at IS NOT NULL OR lease IS NOT NULL)"
+            )
+    (digest,) = told.told
+    assert digest.kind == "baseline"
+    assert "5 payments" in str(digest.body)
+    await server.drop(old)

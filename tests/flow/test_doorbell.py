@@ -2,7 +2,6 @@
 
 import random
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -257,7 +256,9 @@ async def test_with_open_watches_and_nothing_due_the_server_is_asked_nothing(wat
         user = await shop.add_user(watched)
         for _ in range(3):
             await shop.add_payment(watched, user, status="completed")
-        while await watched.fetchval("SELECT count(*) FROM paidwatch.watch") < 3 or not await bell(watched, granted=True):
+        while await watched.fetchval("SELECT count(*) FROM paidwatch.watch") < 3 or not await bell(
+            watched, granted=True
+        ):
             await anyio.lowlevel.checkpoint()
         await watched.fetchval("SELECT pg_sleep(0.5)")
         before = await watched.fetchval(question)

@@ -21,6 +21,7 @@ from paidwatch.flow.listen import Ears, Locks
 from paidwatch.flow.reconcile import Reconcile
 from paidwatch.store import ledger, outbox, watches
 from paidwatch.store.inbox import Inbox
+from paidwatch.store.pool import Session
 
 When = Callable[[Any], bool]
 
@@ -74,7 +75,9 @@ POINTS: dict[str, Callable[[], None]] = {
     "06 due claimed, not committed": lambda: after(watches, "claim_due", lambda claimed: bool(claimed.open)),
     "07 activation claimed, not committed": lambda: after(Claimant, "consider", lambda claims: claims.count > 0),
     "08 alerts written, not committed": lambda: after(watches, "open_gaps", something),
-    "09 watches closed, not committed": lambda: after(watches, "close_watches", lambda closed: any(watch.outcome != "fixed" for watch in closed)),
+    "09 watches closed, not committed": lambda: after(
+        watches, "close_watches", lambda closed: any(watch.outcome != "fixed" for watch in closed)
+    ),
     "10 decided": lambda: after(Decide, "tick", lambda ticked: ticked.told > 0),
     # activate
     "11 activation claimed": lambda: after(Decide, "tick", lambda ticked: ticked.activations > 0),
@@ -88,10 +91,17 @@ POINTS: dict[str, Callable[[], None]] = {
     "18 recorded, not committed": lambda: after(outbox, "record_attempt"),
     "19 told": lambda: after(Deliver, "_tell"),
 }
+FIRST_RUN: dict[str, Callable[[], None]] = {
+    "20 history found": lambda: before(Reconcile, "_baseline"),
+    "21 history judged, not committed": lambda: after(Reconcile, "_judge_history", something),
+    "22 digest queued, not committed": lambda: before(Session, "rows", lambda call: call[0][1] == "baseline_done"),
+    "23 first run done": lambda: after(Reconcile, "_baseline"),
+}
+"""The same for the first run over a past full of gaps."""
 AFTER_ACCEPTANCE = ("17 accepted", "18 recorded, not committed")
 """Where one message may come once more, with the same key."""
 
 
 if __name__ == "__main__":
-    POINTS[sys.argv.pop(1)]()
+    (POINTS | FIRST_RUN)[sys.argv.pop(1)]()
     main()

@@ -91,7 +91,7 @@ async def paidwatch(
 
 
 async def installed(server: Server, shape: str, *extra: Sections) -> Database:
-    """Return a fresh database of `shape` with paidwatch in it, copied from one in which the real command installed it."""
+    """Return a fresh database of `shape` with paidwatch in it, copied from one where the real command installed it."""
     name = f"{shape} installed {json.dumps(extra)}"
     if name not in server._templates:
         template = await server.create(shape)

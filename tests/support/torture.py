@@ -172,7 +172,8 @@ class Writer:
     async def pay(self, status: str = "completed") -> int:
         """Insert one payment."""
         key = await self.connection.fetchval(
-            "INSERT INTO payment_transactions (user_id, plan_id, amount_usd, payment_method, status, created_at, updated_at)"
+            "INSERT INTO payment_transactions"
+            " (user_id, plan_id, amount_usd, payment_method, status, created_at, updated_at)"
             " VALUES ($1, 'professional', 14.99, 'nowpayments', $2, now(), now()) RETURNING id",
             self.user,
             status,
@@ -181,7 +182,7 @@ class Writer:
         return key
 
     async def act(self, longest: float) -> None:
-        """Do one thing an application might do; `committed` then has the payments of which a row must be in the inbox."""
+        """Do one thing an application might do; `committed` then has the payments that must be seen."""
         act = self.dice.choice((self._plainly, self._in_a_transaction, self._undone, self._to_a_savepoint, self._idle))
         with suppress(asyncpg.SerializationError):
             kept, undone = await act(longest)
@@ -235,9 +236,10 @@ async def writers(db: Database, count: int, seed: int) -> AsyncIterator[list[Wri
     """Yield so many sessions, each with a user."""
     sys.stdout.write(f"the dice's seed is {seed}\n")
     users = await db.fetch(
-        "INSERT INTO users (email, username, hashed_password, is_active, is_admin, subscription_status, subscription_tier,"
-        " trial_used, created_at, updated_at) SELECT 'w' || n, 'w' || n, 'x', true, false, 'inactive', 'free', false, now(),"
-        " now() FROM generate_series(1, $1::int) n RETURNING id",
+        "INSERT INTO users (email, username, hashed_password, is_active, is_admin, subscription_status,"
+        " subscription_tier, trial_used, created_at, updated_at)"
+        " SELECT 'w' || n, 'w' || n, 'x', true, false, 'inactive', 'free', false, now(), now()"
+        " FROM generate_series(1, $1::int) n RETURNING id",
         count,
     )
     made: list[Writer] = []

@@ -4,7 +4,7 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
@@ -83,7 +83,7 @@ async def _carry_out(settings: "Settings", statements: "Statements", wish: "Wish
 
 
 @asynccontextmanager
-async def _manual(settings: "Settings", statements: "Statements") -> "AsyncIterator[Manual]":
+async def _manual(settings: "Settings", statements: "Statements") -> "AsyncGenerator[Manual]":
     """Connect, and make sure that the installation is the one the configuration describes."""
     from paidwatch.flow.manual import Manual  # noqa: PLC0415 - the commands start fast
     from paidwatch.store import installation  # noqa: PLC0415
@@ -112,7 +112,11 @@ def _say(found: "Prospect", settings: "Settings") -> None:
     emit_table(
         ("guard", "holds", "why"),
         [
-            (result.guard.value, Styled("yes", "green") if result.passed else Styled("no", "bold red"), result.reason.value)
+            (
+                result.guard.value,
+                Styled("yes", "green") if result.passed else Styled("no", "bold red"),
+                result.reason.value,
+            )
             for result in found.guards
         ],
     )
@@ -159,9 +163,18 @@ def _say_grant(grant: Grant, before: str | None, settings: "Settings") -> None:
 def writable(settings: "Settings") -> Iterator[tuple[str, str]]:
     """Yield what an activation writes: canonical field, the application's column."""
     users = settings.users
-    yield from (("status", users.status), ("tier", users.tier), ("plan_id", users.plan), ("paid_until", users.paid_until))
+    yield from (
+        ("status", users.status),
+        ("tier", users.tier),
+        ("plan_id", users.plan),
+        ("paid_until", users.paid_until),
+    )
     yield from (("paid_until", column) for column in users.also_paid_until)
-    yield from (("revoked_at", users.revoked_at), ("last_paid_at", users.last_paid_at), ("touched_at", users.touched_at))
+    yield from (
+        ("revoked_at", users.revoked_at),
+        ("last_paid_at", users.last_paid_at),
+        ("touched_at", users.touched_at),
+    )
 
 
 def _shown(field: str, value: object, settings: "Settings") -> str:

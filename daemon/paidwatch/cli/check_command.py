@@ -89,7 +89,8 @@ def _say(found: "Report", since: timedelta) -> None:
     else:
         say("no gaps", "bold green")
     waiting = f"; {found.waiting} more within the grace period" if found.waiting else ""
-    say(f"looked at {found.looked} payments: paid since {stamp(found.since)} ({format_duration(since)}) or watched{waiting}")
+    window = f"{stamp(found.since)} ({format_duration(since)})"
+    say(f"looked at {found.looked} payments: paid since {window}, or watched{waiting}")
     say(said_watcher(found.watcher), "" if found.watcher.pid else "yellow")
     if found.not_watched:
         say(f"not watched: {', '.join(found.not_watched)}", "yellow")
@@ -105,7 +106,7 @@ def _table(found: "Report") -> None:
         return
     emit_table(columns, [_row(found, one)[: len(columns)] for one in found.gaps])
     for cause, count in Counter(one.gap.cause for one in found.gaps).most_common():
-        say(f"{count} × {cause}", "red")
+        say(f"{count}x {cause}", "red")
 
 
 def _row(found: "Report", one: "Found") -> tuple[object, ...]:

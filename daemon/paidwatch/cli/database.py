@@ -1,6 +1,6 @@
 """One connection for one command."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 from paidwatch.config import Settings
@@ -13,7 +13,7 @@ from paidwatch.wiring import target_of
 @asynccontextmanager
 async def asking(
     settings: Settings, statements: Statements, purpose: str, session_settings: Mapping[str, str] | None = None
-) -> AsyncIterator[Session]:
+) -> AsyncGenerator[Session]:
     """Connect for as long as the body runs. Raises DatabaseError, for what the body asks as well."""
     connection = await connect(target_of(settings), purpose=purpose, settings=session_settings)
     try:

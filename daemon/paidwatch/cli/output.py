@@ -113,6 +113,11 @@ def emit_json(value: object) -> None:
     click.echo(json.dumps(value, default=_jsonable, ensure_ascii=False, allow_nan=False, indent=indent))
 
 
+def emit_json_line(value: object) -> None:
+    """Print one JSON object on one line, wherever it goes: the next one follows."""
+    click.echo(json.dumps(value, default=_jsonable, ensure_ascii=False, allow_nan=False))
+
+
 def _jsonable(value: object) -> object:
     match value:
         case Decimal():

@@ -23,7 +23,14 @@ NOBODY = 3
 MOST_PAYMENTS = 100
 MOST_MOMENTS = 500
 
-_STYLES = {"alert": "red", "activation": "green", "delivery": "cyan", "payment": "bold", "event": "", "webhook": "magenta"}
+_STYLES = {
+    "alert": "red",
+    "activation": "green",
+    "delivery": "cyan",
+    "payment": "bold",
+    "event": "",
+    "webhook": "magenta",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +196,13 @@ def _say(known: Known) -> None:
     if known.payments:
         emit_table(columns, [_row(one) for one in known.payments], title="payments, the newest first")
     rows = [
-        (stamp(one.at) if one.at else None, Styled(one.what, _STYLES.get(one.what, "")), one.payment_id, one.word, one.said)
+        (
+            stamp(one.at) if one.at else None,
+            Styled(one.what, _STYLES.get(one.what, "")),
+            one.payment_id,
+            one.word,
+            one.said,
+        )
         for one in known.timeline
     ]
     if rows:
@@ -197,7 +210,10 @@ def _say(known: Known) -> None:
     if len(rows) == MOST_MOMENTS:
         say(f"only the newest {MOST_MOMENTS} are shown", "yellow")
     count = len(known.gaps)
-    say("nothing is owed" if not count else "1 gap" if count == 1 else f"{count} gaps", "bold red" if count else "bold green")
+    say(
+        "nothing is owed" if not count else "1 gap" if count == 1 else f"{count} gaps",
+        "bold red" if count else "bold green",
+    )
     if count:
         say(f"next: paidwatch activate {known.user_id} --dry-run")
 

@@ -40,8 +40,8 @@ class Activate:
         try:
             ended = await self._database.write(lambda session: grant(session, claim, self._policy()))
         except DatabaseError as error:
-            # A row that the application keeps locked, a trigger of its own that refuses: this claim's trouble alone. Where
-            # the database is gone, writing this down fails as well and ends the term.
+            # A row that the application keeps locked, a trigger of its own that refuses: this claim's trouble alone.
+            # Where the database is gone, writing this down fails as well and ends the term.
             await self._failed(claim, error.message)
             return
         match ended.result:

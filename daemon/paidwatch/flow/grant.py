@@ -133,8 +133,7 @@ async def _write(session: Session, claim: Claim, policy: Policy, found: Prospect
             "event_id": event_id,
         },
     )
-    until = planned.user["paid_until"] or "for ever"
-    notes = (f"Activated by paidwatch ({claim.actor}): {planned.user['tier']} until {until}.",)
+    notes = (f"Activated by paidwatch ({claim.actor}): {granted(planned)}.",)
     await session.rows("note_activation", claim.payment_id, list(notes))
     await watches.close_watches(session, {claim.payment_id: (Outcome.FIXED.value, found.now)})
     await session.rows("tell_feed")
@@ -147,3 +146,9 @@ async def _write(session: Session, claim: Claim, policy: Policy, found: Prospect
         after=after,
         event_id=event_id,
     )
+
+
+def granted(planned: Grant) -> str:
+    """Say what a grant gives: `professional until 2026-12-23 12:54 UTC`."""
+    until = planned.user["paid_until"]
+    return f"{planned.user['tier']} {f'until {until:%Y-%m-%d %H:%M} UTC' if isinstance(until, datetime) else 'for ever'}"

@@ -13,7 +13,6 @@ from paidwatch.store import ledger, manual
 from paidwatch.store.ledger import Claim
 from paidwatch.store.pool import Database, Session
 
-
 _WHO = "See who paid and is not active: paidwatch check"
 
 

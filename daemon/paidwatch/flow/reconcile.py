@@ -121,7 +121,7 @@ class Reconcile:
             self._on_news()
 
     async def _baseline(self, policy: Policy) -> None:
-        """Close history and queue its digest, all in one transaction: a crash in between leaves a first run to be done."""
+        """Close history and queue its digest in one transaction: a crash in between leaves a first run to be done."""
 
         async def body(session: Session) -> int:
             history = History()

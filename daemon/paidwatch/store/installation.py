@@ -68,7 +68,7 @@ async def server(session: Session) -> Server:
 async def installed(session: Session, mapping: Mapping[str, object]) -> Installed:
     """Read the installation. Raises NotInstalled where there is none."""
     row = await session.row("installation", mapping_text(mapping))
-    if row is None:
+    if row is None or row["version"] is None:
         message = "paidwatch is only half installed in this database"
         raise NotInstalled(message, remedy="Run: paidwatch install")
     return Installed(

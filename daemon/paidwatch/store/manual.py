@@ -1,6 +1,6 @@
 """What a person means who asks for an activation, and the locks it needs."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Owned:
 
 
 @asynccontextmanager
-async def rolled_back(session: Session) -> AsyncIterator[None]:
+async def rolled_back(session: Session) -> AsyncGenerator[None]:
     """Whatever the body does, it never happened; what it locks is free again afterwards."""
     transaction = session.connection.transaction()
     await transaction.start()

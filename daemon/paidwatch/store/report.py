@@ -1,6 +1,6 @@
-"""What `check` asks the application's own tables: which payments may be gaps, and everything that decides about them."""
+"""What `check` asks the application's own tables: which payments may be gaps, and what decides about them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -64,7 +64,7 @@ class Candidates:
 
 
 @asynccontextmanager
-async def snapshot(session: Session) -> AsyncIterator[None]:
+async def snapshot(session: Session) -> AsyncGenerator[None]:
     """Everything asked inside is of one moment, and nothing can be written."""
     async with session.connection.transaction(isolation="repeatable_read", readonly=True):
         yield

@@ -1,0 +1,259 @@
+"""Installing and uninstalling, as the owner of a database sees it: schema dumps before and after."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import anyio
+import asyncpg
+import pytest
+
+from paidwatch.config import load
+from paidwatch.store.install import script
+from paidwatch.store.statements import Statements
+from tests.support import shop
+from tests.support.daemon import application, configuration, install, installed, merged, paidwatch, toml
+from tests.support.postgres import Database, Server
+from tests.support.sink import Sink
+from tests.support.watched import Start
+
+SHAPES = ["F", "L", "M", "X"]
+every_shape = pytest.mark.parametrize("shape", SHAPES)
+
+
+async def program(server: Server, name: str, *arguments: str, text: str = "") -> str:
+    """Run one of PostgreSQL's own programs."""
+    done = await anyio.run_process(
+        [str(server.embedded.bin(name)), *arguments], input=text.encode(), check=False, stderr=subprocess.PIPE
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+async def dump(db: Database, *more: str) -> str:
+    """Return the whole schema as pg_dump writes it, without the line that is different every time."""
+    text = await program(db.server, "pg_dump", "--schema-only", *more, "--dbname", db.dsn)
+    return "\n".join(line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
+
+
+def config_file(folder: Path, db: Database, *extra: Any) -> Path:
+    file = folder / "paidwatch.toml"
+    file.touch(mode=0o600)
+    file.write_text(configuration(db, None, *extra))
+    return file
+
+
+async def catalogue(db: Database) -> list[Any]:
+    """Return every catalogue row that an installation may write, with the transaction that wrote it."""
+    return await db.fetch(
+        "SELECT 'class' AS what, oid::text, relname::text AS name, xmin::text FROM pg_class"
+        " WHERE relnamespace = 'paidwatch'::regnamespace"
+        " UNION ALL SELECT 'trigger', oid::text, tgname, xmin::text FROM pg_trigger WHERE tgname LIKE 'paidwatch%'"
+        " UNION ALL SELECT 'index', c.oid::text, relname, c.xmin::text FROM pg_class c WHERE relname LIKE 'paidwatch%'"
+        " UNION ALL SELECT 'migration', version::text, name, xmin::text FROM paidwatch.migration"
+        " UNION ALL SELECT 'installation', installation_id::text, '', xmin::text FROM paidwatch.installation"
+        " ORDER BY 1, 2"
+    )
+
+
+@every_shape
+async def test_uninstall_leaves_the_schema_byte_for_byte(database: Database, tmp_path: Path) -> None:
+    before = await dump(database)
+    file = config_file(tmp_path, database)
+    await paidwatch("install", config=file)
+    assert await dump(database) != before
+    await paidwatch("uninstall", config=file)
+    assert await dump(database) == before
+    await paidwatch("uninstall", config=file)
+
+
+async def test_a_table_that_install_made_goes_again_unless_it_is_used(database: Database, tmp_path: Path) -> None:
+    await database.execute("DROP TABLE webhook_logs")
+    before = await dump(database)
+    file = config_file(tmp_path, database)
+    await paidwatch("install", "--create-tables", config=file)
+    await paidwatch("install", "--create-tables", config=file)
+    await paidwatch("uninstall", config=file)
+    assert await dump(database) == before
+    await paidwatch("install", "--create-tables", config=file)
+    await database.execute("INSERT INTO webhook_logs (payment_method, webhook_data) VALUES ('nowpayments', '{}')")
+    said = await paidwatch("uninstall", config=file)
+    assert "webhook_logs" in said.stdout + said.stderr
+    assert await database.fetchval("SELECT count(*) FROM webhook_logs") == 1
+
+
+@every_shape
+async def test_a_second_install_changes_nothing(database: Database) -> None:
+    await install(database)
+    first, text = await catalogue(database), await dump(database)
+    await install(database)
+    assert await dump(database) == text
+    assert await catalogue(database) == first
+
+
+@pytest.mark.parametrize("shape", ["F", "X"])
+async def test_installs_at_the_same_time_agree(database: Database) -> None:
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(install, database)
+    text = await dump(database)
+    await install(database)
+    assert await dump(database) == text
+    assert await database.fetchval("SELECT count(*) FROM paidwatch.migration") >= 1
+
+
+@every_shape
+async def test_the_printed_script_through_psql_is_the_same_installation(
+    server: Server, shape: str, database: Database, tmp_path: Path
+) -> None:
+    file = config_file(tmp_path, database)
+    printed = (await paidwatch("install", "--print", config=file)).stdout
+    await program(server, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", database.dsn, text=printed)
+    other = await server.create(shape)
+    await install(other)
+    assert await dump(database) == await dump(other)
+    await program(server, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", database.dsn, text=printed)
+    assert await dump(database) == await dump(other)
+    await server.drop(other)
+
+
+async def test_a_busy_table_is_waited_for_in_short_tries(database: Database) -> None:
+    user = await shop.add_user(database)
+    payment = await shop.add_payment(database, user)
+    async with (
+        database.another() as busy,
+        database.another() as seller,
+        anyio.create_task_group() as group,
+        busy.transaction(),
+    ):
+        await shop.complete(busy, payment)
+        group.start_soon(install, database)
+        while not await seller.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+            await anyio.lowlevel.checkpoint()
+        await seller.execute("SET statement_timeout = '10s'")
+        await shop.add_payment(seller, user, status="completed")
+    assert await database.fetchval("SELECT count(*) FROM paidwatch.installation") == 1
+
+
+@every_shape
+async def test_every_statement_is_prepared_on_every_shape(server: Server, shape: str) -> None:
+    statements = await anyio.to_thread.run_sync(Statements.load)
+    db = await installed(server, shape)
+    connection = await db.connection()
+    wrong = {}
+    for name, text in statements.items():
+        try:
+            await connection.prepare(text)
+        except asyncpg.PostgresError as error:
+            wrong[name] = str(error)
+    await server.drop(db)
+    assert wrong == {}
+
+
+async def test_migrations_applied_twice_are_nothing_and_a_newer_schema_is_refused(server: Server) -> None:
+    db = await installed(server, "F")
+    count = await db.fetchval("SELECT count(*) FROM paidwatch.migration")
+    await install(db)
+    assert await db.fetchval("SELECT count(*) FROM paidwatch.migration") == count
+    await db.execute("INSERT INTO paidwatch.migration (version, name, breaking) VALUES (999, 'later', true)")
+    said = await install(db, expect=1)
+    assert "newer than this program" in said
+    await server.drop(db)
+
+
+# The role that runs the daemon
+
+
+async def role_of(db: Database, name: str) -> None:
+    await db.execute(f"DROP ROLE IF EXISTS {name}")
+    await db.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'its own password'")
+
+
+@pytest.mark.parametrize("shape", ["F", "L"])
+async def test_the_runtime_role_can_do_its_work_and_nothing_else(
+    database: Database, told: Sink, start: Start, shape: str
+) -> None:
+    role = f"paidwatch_run_{shape.lower()}"
+    await role_of(database, role)
+    owner = {"database": {"runtime_role": role}}
+    await install(database, owner)
+    dsn = database.dsn_of(role, "its own password")
+    connection = await database.connect(dsn)
+    forbidden = [
+        "SELECT hashed_password FROM users",
+        "SELECT * FROM users",
+        "SELECT * FROM payment_transactions",
+        "UPDATE users SET subscription_status = 'active'",
+        "UPDATE payment_transactions SET status = 'completed'",
+        "INSERT INTO subscription_events (user_id, event_type, event_data) VALUES (1, 'activated', '{}')",
+        "DELETE FROM users",
+        "UPDATE paidwatch.subscribers SET user_id = user_id",
+        "UPDATE paidwatch.payments SET payment_id = payment_id",
+        "UPDATE paidwatch.audit SET act = 'nothing'",
+        "DELETE FROM paidwatch.audit",
+        "UPDATE paidwatch.installation SET mapping = '{}'",
+        "CREATE TABLE paidwatch.mine ()",
+        "SELECT paidwatch.define_trigger_function('on_payment', '1', true)",
+        "CREATE FUNCTION paidwatch.mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ]
+    allowed = []
+    for statement in forbidden:
+        try:
+            await connection.execute(statement)
+        except asyncpg.InsufficientPrivilegeError:
+            continue
+        except asyncpg.PostgresError as error:
+            allowed.append(f"{statement}: {error}")
+            continue
+        allowed.append(statement)
+    await connection.close()
+    assert allowed == []
+    quick = {"grace": {"default": "300ms"}, "activation": {"mode": "auto", "require_corroboration": False}}
+    async with start(quick, owner, database=database, dsn=dsn) as daemon:
+        await daemon.ready()
+        fixable, hopeless = await shop.add_user(database), await shop.add_user(database, active=False)
+        first, second = await shop.add_payment(database, fixable), await shop.add_payment(database, hopeless)
+        await shop.complete(database, first)
+        await shop.complete(database, second)
+        await told.until_told([first], word="FIXED")
+        await told.until_told([second])
+        assert not daemon.events("listen.lost")
+    await database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("shape", ["M", "X"])
+async def test_the_daemon_watches_other_shops(
+    server: Server, shape: str, told: Sink, start: Start, watched: Database
+) -> None:
+    quick = {"grace": {"default": "300ms"}}
+    async with start(quick) as daemon:
+        await daemon.ready()
+        silent, loud = await shop.add_user(watched), await shop.add_user(watched)
+        fine, gap = await shop.add_payment(watched, silent), await shop.add_payment(watched, loud)
+        await shop.activate(watched, silent, payment=fine)
+        await shop.complete(watched, fine)
+        await shop.complete(watched, gap)
+        await told.until_told([gap])
+        await daemon.closed(watched, fine, "activated")
+        await shop.activate(watched, loud, payment=gap)
+        await told.until_told([gap], word="RESOLVED")
+    assert told.announced() == {(str(gap), "paid_not_active"): 1}
+
+
+async def test_a_database_without_paidwatch_is_refused_with_the_command_to_type(
+    database: Database, tmp_path: Path
+) -> None:
+    said = await paidwatch("run", config=config_file(tmp_path, database), expect=2)
+    assert "paidwatch install" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_the_script_is_one_transaction_and_names_no_secret(tmp_path: Path) -> None:
+    file = tmp_path / "paidwatch.toml"
+    file.touch(mode=0o600)
+    file.write_text(
+        toml(merged({"database": {"dsn": "postgresql://somebody:hunter-two@nowhere/shop"}}, application("X")))
+    )
+    text = script(load(file, {}, needs_database=True).mapping())
+    assert text.count("\nBEGIN;") == text.count("\nCOMMIT;") == 1
+    assert "hunter-two" not in text
