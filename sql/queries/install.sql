@@ -14,6 +14,10 @@ SELECT to_regnamespace('paidwatch') IS NOT NULL AS present;
 -- What the mapping names and the database does not have.
 SELECT not_watched FROM paidwatch.installation;
 
+-- name: index_turn
+-- One installation makes indexes at a time. Asked again and again, because making an index waits for whoever waits.
+SELECT pg_try_advisory_lock(8097873591115412579 + 9) AS ours;
+
 -- name: index_statements
 -- What makes the index of recent paid payments and those for lookups, one statement a row; none of them can run in a
 -- transaction. $1 mapping.

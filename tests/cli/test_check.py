@@ -16,7 +16,7 @@ from paidwatch.store.pool import Session
 from paidwatch.store.report import SESSION
 from paidwatch.store.statements import Statements
 from tests.conftest import OwnServer
-from tests.support.command import age, config, watched, written
+from tests.support.command import age, config, watched, write_watch, written
 from tests.support.daemon import paidwatch
 from tests.support.postgres import Database, Server
 from tests.support.shop import (
@@ -120,11 +120,8 @@ async def test_the_grace_runs_from_what_the_trigger_saw(watched: Database, confi
     await age(watched)
     assert (await check(patient))["count"] == 1
     await watched.execute("DELETE FROM paidwatch.inbox")
-    await watched.execute(
-        "INSERT INTO paidwatch.watch (payment_id, user_id, state, source, paid_at, noticed_at, grace_until, due_at)"
-        " SELECT payment_id, user_id, 'waiting', 'trigger', now(), now(), now() + interval '1 hour', now() + interval '1 hour'"
-        " FROM paidwatch.payments"
-    )
+    soon = "now() + interval '1 hour'"
+    await write_watch(watched, state="'waiting'", paid_at="now()", grace_until=soon, due_at=soon)
     assert (await check(patient))["gaps"] == []
 
 
@@ -132,11 +129,7 @@ async def test_the_grace_runs_from_what_the_trigger_saw(watched: Database, confi
 async def test_history_is_a_gap_and_what_was_dismissed_is_none(watched: Database, config: Path) -> None:
     _user, payment = await missed(watched)
     await watched.execute("DELETE FROM paidwatch.inbox")
-    await watched.execute(
-        "INSERT INTO paidwatch.watch (payment_id, user_id, state, source, paid_at, noticed_at, grace_until, outcome, closed_at)"
-        " SELECT payment_id, user_id, 'closed', 'baseline', settled_at - interval '1 hour', now(), settled_at - interval '1 hour',"
-        " 'baseline', now() FROM paidwatch.payments"
-    )
+    await write_watch(watched, grace_until="now()", source="'baseline'", outcome="'baseline'", closed_at="now()")
     assert [gap["payment_id"] for gap in (await check(config))["gaps"]] == [payment]
     await watched.execute("UPDATE paidwatch.watch SET outcome = 'dismissed'")
     assert (await check(config, expect=0))["gaps"] == []
@@ -148,10 +141,7 @@ async def test_a_watch_that_is_open_is_looked_at_however_old_it_is(watched: Data
     await watched.execute("DELETE FROM paidwatch.inbox")
     assert (await check(config))["gaps"] == []
     assert (await check(config, "--since", "10d"))["count"] == 1
-    await watched.execute(
-        "INSERT INTO paidwatch.watch (payment_id, user_id, state, kind, source, paid_at, noticed_at, grace_until)"
-        " SELECT payment_id, user_id, 'gap', 'paid_not_active', 'trigger', settled_at, settled_at, settled_at FROM paidwatch.payments"
-    )
+    await write_watch(watched, state="'gap'", kind="'paid_not_active'")
     assert [gap["payment_id"] for gap in (await check(config))["gaps"]] == [payment]
 
 
@@ -178,7 +168,9 @@ async def test_a_refund_that_nobody_has_read_yet(watched: Database, config: Path
 
 
 @SHAPES
-async def test_what_is_dropped_early_is_what_the_verdict_would_drop(watched: Database, config: Path, shape: str) -> None:
+async def test_what_is_dropped_early_is_what_the_verdict_would_drop(
+    watched: Database, config: Path, shape: str
+) -> None:
     """The statement sifts by plain comparisons; judging every payment must find the same gaps."""
     for status, tier, plan, offset, revoked, enabled in product(
         ("active", "inactive"), ("free", "professional", "vip_elite"), ("professional", "vip_elite"), (None, -3, 3),
@@ -256,10 +248,12 @@ async def test_recent_payments_are_found_by_the_index_alone(watched: Database) -
     await watched.execute(
         "INSERT INTO public.users (email, username, hashed_password, is_active, is_admin, subscription_status,"
         " subscription_tier, trial_used, created_at, updated_at)"
-        " SELECT n::text, n::text, '', true, false, 'active', 'vip_elite', false, now(), now() FROM generate_series(1, 20000) n"
+        " SELECT n::text, n::text, '', true, false, 'active', 'vip_elite', false, now(), now()"
+        " FROM generate_series(1, 20000) n"
     )
     await watched.execute(
-        "INSERT INTO public.payment_transactions (user_id, plan_id, amount_usd, payment_method, status, created_at, updated_at)"
+        "INSERT INTO public.payment_transactions (user_id, plan_id, amount_usd, payment_method, status, created_at,"
+        " updated_at)"
         " SELECT n, 'professional', 14.99, 'card', 'completed', t.at, t.at FROM generate_series(1, 20000) n"
         " CROSS JOIN LATERAL (SELECT now() AT TIME ZONE 'UTC' - n * interval '1 hour' AS at) t"
     )

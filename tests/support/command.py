@@ -1,4 +1,4 @@
-"""What the tests of the commands share: a configuration for an installed database, and payments that are not of today."""
+"""What the tests of the commands share: an installed database with its configuration, and watches to write by hand."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,6 +28,24 @@ def written(folder: Path, database: Database, *extra: Sections, dsn: str | None 
     file.touch(mode=0o600)
     file.write_text(configuration(database, None, *extra, dsn=dsn))
     return file
+
+
+async def write_watch(db: Database, *, of: str = "true", **columns: str) -> None:
+    """Write watches for the payments of which `of` is true: `paid_at="now()"`; what is not given is of the payment."""
+    usual = {
+        "payment_id": "payment_id",
+        "user_id": "user_id",
+        "state": "'closed'",
+        "source": "'trigger'",
+        "paid_at": "settled_at",
+        "noticed_at": "settled_at",
+        "grace_until": "settled_at",
+    }
+    values = usual | columns
+    await db.execute(
+        f"INSERT INTO paidwatch.watch ({', '.join(values)}) SELECT {', '.join(values.values())}"
+        f" FROM paidwatch.payments WHERE {of}"
+    )
 
 
 async def age(db: Database, span: str = "1 hour") -> None:

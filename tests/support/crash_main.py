@@ -4,6 +4,7 @@ The points are numbered in the order in which a payment passes them; docs and te
 point means: everything the database had committed by then is there, and nothing else.
 """
 
+import inspect
 import os
 import signal
 import sys
@@ -34,6 +35,11 @@ def always(_result: Any) -> bool:
     return True
 
 
+def replace(owner: Any, name: str, function: Callable[..., Any]) -> None:
+    fixed = isinstance(inspect.getattr_static(owner, name), staticmethod)
+    setattr(owner, name, staticmethod(function) if fixed else function)
+
+
 def before(owner: Any, name: str, when: When = always) -> None:
     """Die on entering a function, if `when` says so of its arguments."""
     real = getattr(owner, name)
@@ -43,7 +49,7 @@ def before(owner: Any, name: str, when: When = always) -> None:
             die()
         return await real(*arguments, **named)
 
-    setattr(owner, name, crashing)
+    replace(owner, name, crashing)
 
 
 def after(owner: Any, name: str, when: When = always) -> None:
@@ -56,7 +62,7 @@ def after(owner: Any, name: str, when: When = always) -> None:
             die()
         return result
 
-    setattr(owner, name, crashing)
+    replace(owner, name, crashing)
 
 
 def something(result: Any) -> bool:

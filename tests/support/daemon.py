@@ -273,4 +273,4 @@ async def told_and_done(database: Database) -> bool:
     left = await database.fetchval(
         "SELECT count(*) FROM paidwatch.delivery WHERE due_at IS NOT NULL OR lease IS NOT NULL OR dead_at IS NOT NULL"
     )
-    return left == 0
+    return bool(left == 0)

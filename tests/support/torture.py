@@ -72,11 +72,11 @@ class Bench:
 
     async def until_asleep(self, *, within: float = WITHIN) -> None:
         """Wait until the bell is held and intake waits to be rung: it is asleep, not about to be."""
-        asleep = self.sleeps
+        asleep = False
         with anyio.move_on_after(within):
-            while self.sleeps == asleep and not await bell(self.db, granted=True):
+            while not (asleep := self.sleeps > 0 and await bell(self.db, granted=True)):
                 await anyio.lowlevel.checkpoint()
-        assert await bell(self.db, granted=True), "intake does not fall asleep"
+        assert asleep, "intake does not fall asleep"
 
     async def until_asking(self, *, within: float = WITHIN) -> None:
         """Wait until intake waits for the bell behind a writer that shares it."""

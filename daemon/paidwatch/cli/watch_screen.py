@@ -99,7 +99,7 @@ class Screen:
             yield _alarm(width, "NO DAEMON: nothing is noticed or told. Start paidwatch run; see paidwatch check")
 
     def _head(self, frame: Frame, now: datetime, width: int) -> Iterator[Text]:
-        name = _line(width, ("paidwatch ", "bold"), (self.database, "cyan"), f"  {now:%Y-%m-%d %H:%M:%S} UTC")
+        name = _line(width, ("paidwatch ", "bold"), (self.database, "cyan"), f"  {now:%H:%M:%S} UTC")
         yield _spread(width, name, _daemon(frame, now))
         gaps = ("no open gaps", "bold green") if not frame.count else (_count(frame.count, "open gap"), "bold red")
         risk = (f", {said_money(frame.money)} at risk", "red") if frame.count else ""
@@ -118,14 +118,14 @@ def _daemon(frame: Frame, now: datetime) -> Text:
     watcher = frame.watcher
     if watcher.pid is None:
         return Text("no daemon", style="bold red")
+    late = max((frame.unread or timedelta(), frame.overdue or timedelta()))
+    if late > SLOW:
+        return Text(f"daemon {span(late)} behind, {_many(frame.noted, 'unread')}", style="bold red")
     parts = [f"leads for {span(now - watcher.since)}" if watcher.since else "leads"]
     if watcher.standbys:
         parts.append(_count(watcher.standbys, "standby", "standbys"))
-    late = max((frame.unread or timedelta(), frame.overdue or timedelta()))
     if frame.noted:
         parts.append(_many(frame.noted, "unread"))
-    if late > SLOW:
-        return Text(f"daemon {', '.join(parts)}, {span(late)} behind", style="bold red")
     return Text(f"daemon {', '.join(parts)}", style="green")
 
 
@@ -167,8 +167,7 @@ def _channels(frame: Frame, now: datetime, width: int) -> Iterator[Text]:
         yield _line(width, ("no channels: nobody is told of gaps", "bold yellow"))
         return
     for channel in frame.channels[:_CHANNEL_LINES]:
-        words, style = _health(channel, now)
-        yield _line(width, (f"{_cut(visible(channel.name), 16)} ", "bold"), (words, style))
+        yield _line(width, (f"{_cut(visible(channel.name), 16)} ", "bold"), _health(channel, now))
     if len(frame.channels) > _CHANNEL_LINES:
         yield _line(width, (f"… and {len(frame.channels) - _CHANNEL_LINES} more channels", "dim"))
 
@@ -200,7 +199,10 @@ def _cut(text: str, size: int) -> str:
 
 
 def _line(width: int, *parts: str | tuple[str, str]) -> Text:
-    text = Text.assemble(*parts)
+    text = Text()
+    for part in parts:
+        words, style = (part, "") if isinstance(part, str) else part
+        text.append(visible(words), style)
     text.truncate(width, overflow="ellipsis")
     return text
 

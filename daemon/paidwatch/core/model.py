@@ -135,7 +135,7 @@ class Evidence:
     newer_rank: int | None = None
     newer_plan_id: str | None = None
     other_paid: bool = False
-    """Another payment of the user, paid and not reversed, whose period is still open and whose rank is at least this one's."""
+    """Another payment of the user, paid and not reversed, with an open period and at least this one's rank."""
     webhook_at: datetime | None = None
     webhook_status: str | None = None
     webhook_error: str | None = None

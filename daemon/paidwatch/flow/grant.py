@@ -151,4 +151,6 @@ async def _write(session: Session, claim: Claim, policy: Policy, found: Prospect
 def granted(planned: Grant) -> str:
     """Say what a grant gives: `professional until 2026-12-23 12:54 UTC`."""
     until = planned.user["paid_until"]
-    return f"{planned.user['tier']} {f'until {until:%Y-%m-%d %H:%M} UTC' if isinstance(until, datetime) else 'for ever'}"
+    return (
+        f"{planned.user['tier']} {f'until {until:%Y-%m-%d %H:%M} UTC' if isinstance(until, datetime) else 'for ever'}"
+    )

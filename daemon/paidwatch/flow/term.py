@@ -107,12 +107,14 @@ class Term:
             stack.callback(locks.close)
             async with Database(means.target, means.statements, size=6) as database:
                 await ears.open()
-                server, found = await self._verify(database)
+                await self._verify(database)
                 await locks.open(FIRST_TRY)
                 async with anyio.create_task_group() as guards:
                     guards.start_soon(_end_when_lost, ears.lost, name="watch the listening connection")
                     guards.start_soon(_end_when_lost, locks.lost, name="watch the lock connection")
                     if await self._lead(locks, guards):
+                        # While we stood by, the installation may have changed.
+                        server, found = await self._verify(database)
                         reader = await connect(means.target, purpose="intake", settings=SESSION)
                         stack.callback(reader.terminate)
                         await self._rule(database, ears, locks, reader, server, found)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from paidwatch.store.connect import Connection, translated
+from paidwatch.store.pool import undisturbed
 from paidwatch.store.statements import Statements
 
 SESSION = {
@@ -44,10 +45,9 @@ class Inbox:
 
     async def drain(self, grace: timedelta, by_method: Mapping[str, timedelta]) -> Drained:
         """Take at most one batch of rows. Raises DatabaseError; then nothing was taken."""
+        given = (self._xip, self._xmax, self._batch, list(by_method), list(by_method.values()), grace)
         with translated():
-            row = await self._connection.fetchrow(
-                self._statement, self._xip, self._xmax, self._batch, list(by_method), list(by_method.values()), grace
-            )
+            row = await undisturbed(lambda: self._connection.fetchrow(self._statement, *given))
         if row is None:
             message = "the drain returned nothing"
             raise LookupError(message)

@@ -85,8 +85,12 @@ async def install(target: Target, mapping: Mapping[str, object], *, create_table
             if create_tables:
                 await _in_tries(connection, _file("install/webhook_logs.sql"), tell)
             await _in_tries(connection, script(mapping), tell)
+            with anyio.fail_after(BUILD.total_seconds()):
+                while not await session.value("index_turn"):  # noqa: ASYNC110  another session gives it
+                    await anyio.sleep(_PAUSE)
             for row in await session.rows("index_statements", mapping_text(mapping)):
-                tell("building an index; writers are not held up")
+                if row["statement"].startswith("CREATE"):
+                    tell("building an index; writers are not held up")
                 await connection.execute(row["statement"], timeout=BUILD.total_seconds())
             missing: list[str] = await session.value("not_watched")
             return missing

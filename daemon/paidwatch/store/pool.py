@@ -1,6 +1,6 @@
 """The pool, and the one way to write: short, bounded, and not to be torn apart by a cancellation."""
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -15,6 +15,7 @@ from paidwatch.store.statements import Statements
 
 T = TypeVar("T")
 Row = asyncpg.Record
+DEADLOCK_TRIES = 4
 
 
 class Session:
@@ -56,7 +57,7 @@ class Session:
 
 
 @contextmanager
-def _readable() -> Iterator[None]:
+def _readable() -> Generator[None]:
     """A value that PostgreSQL can hold and Python cannot (a date beyond year 9999, say) is one row's trouble."""
     try:
         yield
@@ -109,12 +110,13 @@ class Database:
         """Run `body` in one transaction, which a cancellation from outside does not interrupt.
 
         `body` speaks to the database only: no HTTP, no sleep. It has `limit` (default: the statement time-out and five
-        seconds) and is rolled back after that. Raises DatabaseError.
+        seconds) and is rolled back after that. As the loser of a deadlock it is run again, so it must not mind being
+        run twice. Raises DatabaseError.
         """
         bound = (limit or self._target.statement_timeout) + timedelta(seconds=5)
         with translated():
             try:
-                return await self._in_transaction(body, bound)
+                return await undisturbed(lambda: self._in_transaction(body, bound))
             except TimeoutError as error:
                 message = "a transaction took too long and was rolled back"
                 raise Unreachable(message, remedy="See the server's load and locks.") from error
@@ -131,6 +133,16 @@ class Database:
             message = "the pool is closed"
             raise Unreachable(message, remedy="")
         return self._pool.acquire(timeout=self._target.connect_timeout.total_seconds())
+
+
+async def undisturbed(work: Callable[[], Awaitable[T]]) -> T:
+    """Do it again where the server chose it as the victim of a deadlock; the last try's error is the caller's."""
+    for _ in range(DEADLOCK_TRIES - 1):
+        try:
+            return await work()
+        except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
+            continue
+    return await work()
 
 
 async def _prepare_connection(connection: Any) -> None:  # noqa: ANN401  a pool's proxy

@@ -1,0 +1,140 @@
+"""`paidwatch user ID`: one person's whole story, in order, with a verdict for each payment."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import age, config, watched, write_watch, written
+from tests.support.daemon import paidwatch
+from tests.support.postgres import Database, Server
+from tests.support.shop import activate, add_event, add_payment, add_user, add_webhook, complete
+from tests.support.sink import Sink
+from tests.support.watched import Start, start, told
+
+__all__ = ["config", "start", "told", "watched"]
+
+
+async def learn(config: Path, user: Any, *, expect: int) -> dict[str, Any]:
+    done = await paidwatch("user", str(user), "--json", config=config, expect=expect)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@pytest.mark.parametrize("shape", ["F", "L", "X"])
+async def test_the_whole_story_in_order(watched: Database, start: Start, told: Sink, shape: str) -> None:
+    async with start() as daemon:
+        await daemon.ready()
+        user = await add_user(watched, email="canary.customer@example.org")
+        payment = await add_payment(watched, user, reference="np-777")
+        if shape != "X":
+            await add_webhook(watched, payment="np-777", status="failed", error="KeyError: plan")
+        await complete(watched, payment)
+        await told.until_told([payment])
+        answer = await learn(daemon.config, user, expect=1)
+        [bought] = answer["payments"]
+        assert (bought["verdict"], bought["kind"], bought["followed"]) == ("gap", "paid_not_active", True)
+        assert (bought["payment_id"], bought["amount"], answer["gaps"]) == (payment, "14.99", 1)
+        await activate(watched, user, payment=payment)
+        await told.until_told([payment], word="RESOLVED")
+        await daemon.closed(watched, payment, "activated")
+        await daemon.log("delivery.sent", count=2)
+        answer = await learn(daemon.config, user, expect=0)
+        plain = await paidwatch("user", str(user), config=daemon.config)
+    assert answer["user"]["label"] == "canary.customer@example.org"
+    assert [one["verdict"] for one in answer["payments"]] == ["settled"]
+    moments = [(one["what"], one["word"]) for one in answer["timeline"]]
+    expected = [
+        ("payment", "created"),
+        ("payment", "paid"),
+        ("watch", "noticed"),
+        ("alert", "opened"),
+        ("delivery", "sent"),
+        ("alert", "resolved"),
+        ("delivery", "sent"),
+    ]
+    assert in_this_order(expected, moments), moments
+    times = [datetime.fromisoformat(one["at"]) for one in answer["timeline"]]
+    assert times == sorted(times)
+    if shape != "X":
+        assert ("webhook", "failed") in moments
+        assert ("event", "activated") in moments
+        assert any("KeyError: plan" in one["said"] for one in answer["timeline"])
+    assert "nothing is owed" in plain.stdout
+    assert "not-a-hash" not in plain.stdout + json.dumps(answer)
+
+
+def in_this_order(wanted: list[tuple[str, str]], found: list[tuple[str, str]]) -> bool:
+    rest = iter(found)
+    return all(any(one == other for other in rest) for one in wanted)
+
+
+@pytest.mark.parametrize("shape", ["F", "L", "M", "X"])
+async def test_what_was_noted_and_not_read_counts(watched: Database, config: Path) -> None:
+    user = await add_user(watched)
+    payment = await add_payment(watched, user)
+    assert [one["verdict"] for one in (await learn(config, user, expect=0))["payments"]] == ["not_paid"]
+    await complete(watched, payment)
+    patient = written(config.parent, watched, {"grace": {"default": "10m"}})
+    assert [one["verdict"] for one in (await learn(patient, user, expect=0))["payments"]] == ["waiting"]
+    await age(watched)
+    assert [one["verdict"] for one in (await learn(patient, user, expect=1))["payments"]] == ["gap"]
+
+
+async def test_history_and_what_was_dismissed_is_no_gap(watched: Database, config: Path) -> None:
+    user = await add_user(watched)
+    old = datetime.now(UTC) - timedelta(days=400)
+    await add_payment(watched, user, plan="vip_elite", status="completed", created_at=old, completed_at=old)
+    await watched.execute("DELETE FROM paidwatch.inbox")
+    answer = await learn(config, user, expect=0)
+    assert [(one["verdict"], one["followed"]) for one in answer["payments"]] == [("gap", False)]
+    await complete(watched, await add_payment(watched, user))
+    await age(watched)
+    assert (await learn(config, user, expect=1))["gaps"] == 1
+    await watched.execute("DELETE FROM paidwatch.inbox")
+    await write_watch(watched, of="settled_at > now() - interval '2 days'", outcome="'dismissed'", closed_at="now()")
+    assert (await learn(config, user, expect=0))["gaps"] == 0
+    done = await paidwatch("user", str(user), config=config)
+    assert "(dismissed)" in done.stdout
+    assert "(history, not followed)" in done.stdout
+
+
+@pytest.mark.parametrize("shape", ["F", "X"])
+async def test_the_address_is_a_name_for_the_user(watched: Database, config: Path) -> None:
+    user = await add_user(watched, email="somebody@example.org")
+    await add_user(watched, email="somebody.else@example.org")
+    done = await paidwatch("user", "somebody@example.org", config=config)
+    assert done.stdout.startswith(f"user {user}\n")
+
+
+@pytest.mark.parametrize("shape", ["F", "X"])
+async def test_nobody(watched: Database, config: Path) -> None:
+    await add_user(watched)
+    for nobody in (
+        "999999",
+        "zz",
+        "99999999999999999999",
+        "nobody@example.org",
+        "5d8f7a0e-0000-4000-8000-000000000000",
+    ):
+        done = await paidwatch("user", nobody, config=config, expect=3)
+        assert done.stdout == ""
+        assert nobody in done.stderr
+
+
+async def test_hostile_text_is_shown_and_not_obeyed(watched: Database, config: Path) -> None:
+    user = await add_user(watched, email="a\x1b[2J@example.org")
+    await add_event(watched, user, "activated", {"reason": "\x1b]0;owned\x07 [red]x[/red]"})
+    done = await paidwatch("user", str(user), config=config)
+    assert "\x1b" not in done.stdout
+    assert "\x07" not in done.stdout
+    assert "[red]x[/red]" in done.stdout
+
+
+async def test_the_database_cannot_be_asked(watched: Database, server: Server, tmp_path: Path) -> None:
+    config = written(tmp_path, watched, dsn=server.dsn("there_is_none"))
+    done = await paidwatch("user", "1", config=config, expect=2)
+    assert done.stdout == ""
+    assert "→" in done.stderr
