@@ -219,7 +219,8 @@ async def test_a_trigger_that_was_switched_off_is_told(watched: Database, config
     await watched.execute("ALTER TABLE public.payment_transactions DISABLE TRIGGER paidwatch_payment_updated")
     await watched.execute("DROP TRIGGER paidwatch_user_updated ON public.users")
     _user, payment = await missed(watched)
-    answer = await check(config)
+    await watched.execute("UPDATE public.payment_transactions SET completed_at = completed_at - interval '1 hour'")
+    answer = await check(config, expect=1)
     assert [gap["payment_id"] for gap in answer["gaps"]] == [payment]
     told_of = " ".join(answer["not_watched"])
     assert "paidwatch_payment_updated on payment_transactions is disabled" in told_of

@@ -104,8 +104,9 @@ FIRST_RUN: dict[str, Callable[[], None]] = {
     "23 first run done": lambda: after(Reconcile, "_baseline"),
 }
 """The same for the first run over a past full of gaps."""
-AFTER_ACCEPTANCE = ("17 accepted", "18 recorded, not committed")
-"""Where one message may come once more, with the same key."""
+DECIDED = "10"
+"""From this point on a message may be under way at the kill: accepted, not yet recorded. It comes once more, with the same
+key."""
 
 
 if __name__ == "__main__":

@@ -82,20 +82,10 @@ class Reconcile:
     async def catch_up(self, found: Installed) -> int:
         """On every connect: watch what is unwatched and judge every open gap anew; return how many watches are new."""
         policy = self._policy()
-        row = await self._database.write(
-            lambda session: session.one(
-                "watch_paid",
-                policy.look_back,
-                *policy.graces(),
-                found.installed_at if found.baseline_at is None else None,
-            )
-        )
+        fresh = await self._watch_paid(policy, found.installed_at if found.baseline_at is None else None)
         if found.baseline_at is None:
             await self._baseline(policy)
         await self._database.write(lambda session: session.rows("wake_gaps"))
-        fresh: int = row["found"] - row["history"]
-        if fresh:
-            self._log.warning("reconcile.found", "paid payments had no watch", count=fresh)
         return fresh
 
     async def run(self) -> None:
@@ -113,12 +103,22 @@ class Reconcile:
         policy = self._policy()
         # Rows of the inbox whose ring was lost (the queue was full, say) are not to wait for the next ring.
         self._on_look()
-        found: int = await self._database.write(
-            lambda session: session.value("watch_paid", policy.look_back, *policy.graces(), None)
-        )
-        if found:
-            self._log.warning("reconcile.found", "paid payments had no watch", count=found)
+        if await self._watch_paid(policy, None):
             self._on_news()
+
+    async def _watch_paid(self, policy: Policy, news_since: datetime | None) -> int:
+        """Give every recent paid payment its watch; return how many of them are news."""
+
+        async def body(session: Session) -> int:
+            await session.rows("prefer_indexes")
+            row = await session.one("watch_paid", policy.look_back, *policy.graces(), news_since)
+            fresh: int = row["found"] - row["history"]
+            return fresh
+
+        fresh = await self._database.write(body)
+        if fresh:
+            self._log.warning("reconcile.found", "paid payments had no watch", count=fresh)
+        return fresh
 
     async def _baseline(self, policy: Policy) -> None:
         """Close history and queue its digest in one transaction: a crash in between leaves a first run to be done."""
