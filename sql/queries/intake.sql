@@ -70,11 +70,6 @@ SELECT (SELECT count(*) FROM taken) AS taken, (SELECT count(*) FROM watched) AS 
     (SELECT min(at) FROM taken) AS oldest, clock_timestamp() AS now
 FROM (SELECT pg_current_snapshot() AS snapshot) s;
 
--- name: prefer_indexes
--- For this transaction. The planner keeps no statistics of an expression in a partial index and takes "recent" for a third of
--- the table; a search for recent payments must not read all of it.
-SELECT set_config('enable_seqscan', 'off', true);
-
 -- name: watch_paid
 -- Watches for paid payments that have none: $1 look-back, $2 methods, $3 graces, $4 grace, $5 since when payments are news
 -- (NULL: all are). What is older is history, told in one digest. Returns how many, and how many of them are history.

@@ -37,13 +37,14 @@ class Alarm:
         """Serve until stopped. Raises DatabaseError."""
         while not self._stopping:
             self._status.busy(WORKER, TICK_LIMIT)
-            await self.catch_up()
             wait = await self._database.read(self._next)
+            if wait is not None and wait <= timedelta():
+                await self.catch_up()
+                continue
             self._status.beat(WORKER)
-            if wait is None or wait > timedelta():
-                self._status.due_in(wait)
-                await self.poke.wait(wait)
-                self._status.due_in(None)
+            self._status.due_in(wait)
+            await self.poke.wait(wait)
+            self._status.due_in(None)
 
     async def catch_up(self) -> None:
         """Handle everything that is due now."""

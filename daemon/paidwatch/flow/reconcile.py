@@ -108,14 +108,10 @@ class Reconcile:
 
     async def _watch_paid(self, policy: Policy, news_since: datetime | None) -> int:
         """Give every recent paid payment its watch; return how many of them are news."""
-
-        async def body(session: Session) -> int:
-            await session.rows("prefer_indexes")
-            row = await session.one("watch_paid", policy.look_back, *policy.graces(), news_since)
-            fresh: int = row["found"] - row["history"]
-            return fresh
-
-        fresh = await self._database.write(body)
+        row = await self._database.write(
+            lambda session: session.one("watch_paid", policy.look_back, *policy.graces(), news_since)
+        )
+        fresh: int = row["found"] - row["history"]
         if fresh:
             self._log.warning("reconcile.found", "paid payments had no watch", count=fresh)
         return fresh

@@ -31,7 +31,7 @@ from paidwatch.store import installation
 from paidwatch.store.connect import Connection, Target, connect
 from paidwatch.store.inbox import SESSION, Drained, Inbox
 from paidwatch.store.installation import Installed, Server
-from paidwatch.store.pool import Database
+from paidwatch.store.pool import BY_KEY, Database
 from paidwatch.store.statements import Statements
 
 FIRST_TRY = timedelta(seconds=1)
@@ -105,7 +105,7 @@ class Term:
             locks = Locks(means.target, means.statements)
             stack.callback(ears.close)
             stack.callback(locks.close)
-            async with Database(means.target, means.statements, size=6) as database:
+            async with Database(means.target, means.statements, size=6, settings=BY_KEY) as database:
                 await ears.open()
                 await self._verify(database)
                 await locks.open(FIRST_TRY)

@@ -1,6 +1,6 @@
 """The pool, and the one way to write: short, bounded, and not to be torn apart by a cancellation."""
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from datetime import timedelta
 from types import TracebackType
@@ -14,6 +14,16 @@ from paidwatch.store.connect import Connection, Target, server_settings, transla
 from paidwatch.store.statements import Statements
 
 T = TypeVar("T")
+
+BY_KEY = {
+    # The daemon looks a few keys up in tables of any size, in sessions that live for weeks: no plan for a young table
+    # may be kept that reads it whole, and none be made anew for milliseconds at every tick.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "jit": "off",
+}
+"""Settings of the daemon's sessions; reports, which read much, do without."""
 Row = asyncpg.Record
 DEADLOCK_TRIES = 4
 
@@ -69,11 +79,14 @@ def _readable() -> Generator[None]:
 class Database:
     """A small pool on one primary."""
 
-    def __init__(self, target: Target, statements: Statements, *, size: int = 4) -> None:
-        """Remember where to connect; `async with` opens the pool."""
+    def __init__(
+        self, target: Target, statements: Statements, *, size: int = 4, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """Remember where to connect, and what to set in each session; `async with` opens the pool."""
         self._target = target
         self._statements = statements
         self._size = size
+        self._settings = dict(settings or {})
         self._pool: asyncpg.Pool[Row] | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,7 +99,7 @@ class Database:
                 timeout=self._target.connect_timeout.total_seconds(),
                 command_timeout=self._target.statement_timeout.total_seconds(),
                 max_inactive_connection_lifetime=0,
-                server_settings=server_settings("work", self._target.statement_timeout),
+                server_settings=server_settings("work", self._target.statement_timeout) | self._settings,
                 init=_prepare_connection,
                 reset=_keep_session,
             )

@@ -1,0 +1,193 @@
+"""How much slower payments get: pgbench with paidwatch's triggers and a running daemon, beside other ways to be told.
+
+One payment is what an application does: insert it as pending, and later set it to completed. The variants take turns,
+so that whatever else the machine does meets them all.
+"""
+
+import re
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import anyio
+from pgqueuer.queries import Queries
+from procrastinate.schema import SchemaManager
+
+from bench.ground import USERS, Ground, progress
+from bench.report import Finding, Section, median, number
+
+CLIENTS = (1, 8, 32)
+TARGET = 0.80
+
+_INSERT = """\\set user random(1, {users})
+INSERT INTO public.payment_transactions (user_id, plan_id, amount_usd, payment_method, transaction_id, status,
+    created_at, updated_at)
+VALUES (:user, 'professional', 14.99, 'nowpayments', gen_random_uuid()::text, 'pending', now(), now())
+RETURNING id \\gset
+"""
+_UPDATE = "UPDATE public.payment_transactions SET status = 'completed', completed_at = now() WHERE id = :id;\n"
+SCRIPTS = {
+    "two transactions": _INSERT + _UPDATE,
+    "one transaction": "BEGIN;\n" + _INSERT + _UPDATE + "COMMIT;\n",
+}
+"""What an application does is the first; the second is for looking closer."""
+
+_TRIGGER = """
+CREATE FUNCTION public.tell() RETURNS trigger LANGUAGE plpgsql AS $tell$ BEGIN {body} RETURN NULL; END $tell$;
+CREATE TRIGGER tell AFTER UPDATE ON public.payment_transactions FOR EACH ROW
+    WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.status = 'completed') EXECUTE FUNCTION public.tell();
+"""
+_PGQUEUER = """
+CREATE FUNCTION public.enqueue(integer[], text[], bytea[], interval[], text[], jsonb[]) RETURNS void
+LANGUAGE plpgsql AS $enqueue$
+DECLARE _ord bigint; _id bigint;
+BEGIN {query} INTO _ord, _id; END $enqueue$;
+"""
+_PGQUEUER_CALL = """PERFORM public.enqueue(ARRAY[0], ARRAY['payment'], ARRAY[convert_to(NEW.id::text, 'UTF8')],
+    ARRAY[interval '0'], ARRAY[NULL::text], ARRAY[NULL::jsonb]);"""
+_PROCRASTINATE_CALL = """PERFORM public.procrastinate_defer_jobs_v1(ARRAY[ROW('default', 'payment', 0, NULL, NULL,
+    jsonb_build_object('payment_id', NEW.id), NULL)::public.procrastinate_job_to_defer_v1]);"""
+
+
+async def _nothing(_ground: Ground, _database: str) -> None:
+    """Take the shop as it is."""
+
+
+async def notify(ground: Ground, database: str) -> None:
+    async with ground.connected(database) as connection:
+        await connection.execute(_TRIGGER.format(body="PERFORM pg_notify('payments', NEW.id::text);"))
+
+
+async def _pgqueuer(ground: Ground, database: str) -> None:
+    async with ground.connected(database) as connection:
+        queries = Queries.from_asyncpg_connection(connection)
+        await queries.install()
+        await connection.execute(_PGQUEUER.format(query=queries.qbq.build_enqueue_query()))
+        await connection.execute(_TRIGGER.format(body=_PGQUEUER_CALL))
+
+
+async def _procrastinate(ground: Ground, database: str) -> None:
+    async with ground.connected(database) as connection:
+        await connection.execute(SchemaManager.get_schema())
+        await connection.execute(_TRIGGER.format(body=_PROCRASTINATE_CALL))
+
+
+@asynccontextmanager
+async def _paidwatch(ground: Ground, database: str, extra: str) -> AsyncIterator[None]:
+    config = await ground.install(database, extra)
+    async with ground.daemon(config):
+        yield
+
+
+@asynccontextmanager
+async def _listener(ground: Ground, database: str) -> AsyncIterator[None]:
+    def heard(*_: object) -> None:
+        """Do nothing with it: the cheapest listener there is."""
+
+    async with ground.connected(database) as connection:
+        await connection.add_listener("payments", heard)
+        yield
+
+
+NONE = "no trigger"
+OURS = "paidwatch"
+SETTLING = "paidwatch, settling meanwhile"
+NOTIFY = "NOTIFY per payment"
+PGQUEUER = f"job into pgqueuer {version('pgqueuer')}"
+PROCRASTINATE = f"job into procrastinate {version('procrastinate')}"
+VARIANTS: dict[str, Callable[[Ground, str], Awaitable[None]]] = {
+    NONE: _nothing,
+    OURS: _nothing,
+    SETTLING: _nothing,
+    NOTIFY: notify,
+    PGQUEUER: _pgqueuer,
+    PROCRASTINATE: _procrastinate,
+}
+
+
+async def measure(ground: Ground, *, quick: bool) -> Section:
+    """Return the table and what counts of it."""
+    seconds, rounds = (1, 1) if quick else (5, 3)
+    script = "two transactions"
+    names = [f"writers_{number}" for number in range(len(VARIANTS))]
+    await ground.create_shop("writers_shop", active=True)
+    async with AsyncExitStack() as stack:
+        for database, (variant, prepare) in zip(names, VARIANTS.items(), strict=True):
+            await ground.create(database, template="writers_shop")
+            await prepare(ground, database)
+            if variant in {OURS, SETTLING}:
+                grace = "1h" if variant == OURS else "0s"
+                await stack.enter_async_context(_paidwatch(ground, database, f'[grace]\ndefault = "{grace}"\n'))
+            if variant == NOTIFY:
+                await stack.enter_async_context(_listener(ground, database))
+        rates = await _take_turns(ground, dict(zip(VARIANTS, names, strict=True)), script, seconds, rounds)
+    await ground.drop(*names, "writers_shop")
+    return _section(rates, seconds, rounds)
+
+
+async def _take_turns(
+    ground: Ground, databases: dict[str, str], script: str, seconds: int, rounds: int
+) -> dict[tuple[str, int], list[float]]:
+    path = ground.folder / "payments.pgbench"
+    path.write_text(SCRIPTS[script].format(users=USERS), encoding="utf-8")
+    rates: dict[tuple[str, int], list[float]] = {}
+    for clients in CLIENTS:
+        for turn in range(rounds):
+            for variant, database in databases.items():
+                await ground.settle()
+                rate = await anyio.to_thread.run_sync(pgbench, ground, database, path, clients, seconds)
+                rates.setdefault((variant, clients), []).append(rate)
+                progress(f"  {clients:2} clients, round {turn + 1}: {variant}: {number(rate)}/s")
+                if variant in {OURS, SETTLING}:
+                    async with ground.connected(database) as connection:
+                        await ground.until_asleep(connection)  # so that it does nothing in the turns of the others
+    return rates
+
+
+def pgbench(ground: Ground, database: str, script: Path, clients: int, seconds: int) -> float:
+    """Return payments per second."""
+    command = (
+        str(ground.server.bin("pgbench")),
+        *("--no-vacuum", "--protocol=prepared", f"--client={clients}", f"--jobs={min(clients, 2)}"),
+        *(f"--time={seconds}", f"--file={script}", ground.server.dsn(database)),
+    )
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
+    found = re.search(r"^tps = ([0-9.]+)", done.stdout, re.MULTILINE)
+    if found is None or "number of failed transactions: 0" not in done.stdout:
+        raise RuntimeError(done.stdout + done.stderr)
+    return float(found[1])
+
+
+def _section(rates: dict[tuple[str, int], list[float]], seconds: int, rounds: int) -> Section:
+    def ratio(variant: str, clients: int) -> float:
+        pairs = zip(rates[variant, clients], rates[NONE, clients], strict=True)
+        return median([theirs / bare for theirs, bare in pairs])
+
+    def cell(variant: str, clients: int) -> str:
+        share = "" if variant == NONE else f" ({ratio(variant, clients):.2f})"
+        return number(median(rates[variant, clients])) + share
+
+    most = CLIENTS[-1]
+    beside = ", ".join(f"{variant} {ratio(variant, most):.2f}" for variant in (NOTIFY, PGQUEUER, PROCRASTINATE))
+    return Section(
+        title="Writers",
+        method=(
+            f"{rounds} rounds of {seconds} s for each number of clients, the variants in turns. A payment is "
+            "inserted as pending and set to completed, in two transactions, with prepared statements. paidwatch's "
+            "daemon runs and takes everything in; *settling meanwhile* means a grace of nothing, so that it also "
+            "judges and closes every payment in the same seconds. The NOTIFY has one idle listener; the job "
+            "queues have no worker, which favours them. The ratio is to the round without triggers just before."
+        ),
+        header=("payments per second (ratio)", *(f"{clients} clients" for clients in CLIENTS)),
+        rows=[[variant, *(cell(variant, clients) for clients in CLIENTS)] for variant in VARIANTS],
+        findings=[
+            Finding(
+                what=f"writers with triggers and a running daemon ÷ without, {most} clients",
+                target=f"≥ {TARGET:.2f}",
+                measured=f"{ratio(OURS, most):.2f} ({beside})",
+                met=ratio(OURS, most) >= TARGET,
+            )
+        ],
+    )
