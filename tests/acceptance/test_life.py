@@ -13,7 +13,9 @@ from tests.support.postgres import Database, Server
 from tests.support.sink import Sink
 from tests.support.watched import Start
 
-pytestmark = pytest.mark.parametrize("shape", ["F", "L"])
+SHAPES = pytest.mark.parametrize("shape", ["F", "L"])
+ANY = pytest.mark.parametrize("shape", ["L"])
+"""Of the daemon and its channels, where the shape of the application decides nothing."""
 QUICK = {"grace": {"default": "300ms"}}
 AUTO = {"activation": {"mode": "auto", "require_corroboration": False}}
 HOURLY = "SELECT count(*) FROM paidwatch.activation WHERE state IN ('claimed', 'done')"
@@ -45,6 +47,7 @@ async def many_paid(db: Database, count: int, *, method: str = "nowpayments") ->
 # 5, A3: down when the payment came
 
 
+@SHAPES
 async def test_a_payment_while_nobody_watched_is_told_at_the_start_with_the_reason_and_only_once(
     watched: Database, told: Sink, start: Start
 ) -> None:
@@ -61,6 +64,7 @@ async def test_a_payment_while_nobody_watched_is_told_at_the_start_with_the_reas
     assert "noticed the payment 7 min late" in json.dumps(message.body)
 
 
+@ANY
 async def test_fifty_open_alerts_are_not_repeated_by_a_restart(watched: Database, told: Sink, start: Start) -> None:
     async with start(QUICK) as daemon:
         await daemon.ready()
@@ -82,6 +86,7 @@ async def test_fifty_open_alerts_are_not_repeated_by_a_restart(watched: Database
 # The first run
 
 
+@SHAPES
 async def test_history_is_one_digest_and_never_followed(
     server: Server, shape: str, told: Sink, start: Start, watched: Database
 ) -> None:
@@ -109,6 +114,7 @@ async def test_history_is_one_digest_and_never_followed(
     await server.drop(old)
 
 
+@ANY
 async def test_a_late_change_of_a_payment_of_the_past_is_no_alarm(
     server: Server, shape: str, told: Sink, start: Start, watched: Database
 ) -> None:
@@ -129,6 +135,7 @@ async def test_a_late_change_of_a_payment_of_the_past_is_no_alarm(
 # Reload
 
 
+@ANY
 async def test_a_reload_counts_for_new_watches_and_a_broken_file_for_none(
     watched: Database, told: Sink, start: Start
 ) -> None:
@@ -168,6 +175,7 @@ async def told_when(db: Database, question: str, *values: object) -> None:
     raise AssertionError(question)
 
 
+@ANY
 async def test_a_channel_that_is_added_by_a_reload_is_told_what_is_new(
     watched: Database, told: Sink, start: Start
 ) -> None:
@@ -188,6 +196,7 @@ async def test_a_channel_that_is_added_by_a_reload_is_told_what_is_new(
 # Two daemons
 
 
+@ANY
 async def test_a_standby_takes_over_as_soon_as_the_leader_is_killed(
     watched: Database, told: Sink, start: Start
 ) -> None:
@@ -205,6 +214,7 @@ async def test_a_standby_takes_over_as_soon_as_the_leader_is_killed(
     assert told.announced() == {(first, "paid_not_active"): 1, (second, "paid_not_active"): 1}
 
 
+@ANY
 async def test_a_standby_leaves_at_once_when_told_to(watched: Database, told: Sink, start: Start) -> None:
     async with start(QUICK) as leader:
         await leader.ready()
@@ -215,6 +225,7 @@ async def test_a_standby_leaves_at_once_when_told_to(watched: Database, told: Si
         await told.until_told([payment])
 
 
+@ANY
 async def test_a_standby_waits_patiently_however_long_one_wait_may_be(
     watched: Database, told: Sink, start: Start
 ) -> None:
@@ -232,6 +243,7 @@ async def test_a_standby_waits_patiently_however_long_one_wait_may_be(
             await standby.ready()
 
 
+@ANY
 async def test_two_daemons_and_a_thousand_gaps_are_a_thousand_messages(
     watched: Database, told: Sink, start: Start
 ) -> None:
@@ -249,6 +261,7 @@ async def test_two_daemons_and_a_thousand_gaps_are_a_thousand_messages(
     assert not told.repeated()
 
 
+@SHAPES
 async def test_ten_rings_and_two_daemons_activate_once(watched: Database, told: Sink, start: Start) -> None:
     async with start(QUICK, AUTO) as one, start(QUICK, AUTO) as two:
         await one.until(lambda: bool(one.events("listen.ready") or one.events("lead.waiting")))
@@ -279,6 +292,7 @@ async def test_ten_rings_and_two_daemons_activate_once(watched: Database, told: 
 # 18: the cap
 
 
+@SHAPES
 async def test_thirty_gaps_and_a_cap_of_five_an_hour_over_restarts(watched: Database, told: Sink, start: Start) -> None:
     capped = {"activation": {"max_per_hour": 5, "max_per_day": 20}}
     async with start(QUICK, AUTO, capped) as daemon:
@@ -302,6 +316,7 @@ async def test_thirty_gaps_and_a_cap_of_five_an_hour_over_restarts(watched: Data
 # 20: shadow, zones, NULL
 
 
+@SHAPES
 async def test_shadow_computes_exactly_what_auto_writes(watched: Database, told: Sink, start: Start) -> None:
     shadow = {"activation": {"mode": "shadow", "require_corroboration": False}}
     user = await shop.add_user(watched)
@@ -345,6 +360,7 @@ async def moments(db: Database, wished: str, got: str, planned: Any, done: Any) 
     return row["wished"], planned, row["got"], done
 
 
+@SHAPES
 async def test_the_zone_of_sessions_and_their_isolation_make_no_difference(
     watched: Database, told: Sink, start: Start, shape: str
 ) -> None:

@@ -104,9 +104,8 @@ FIRST_RUN: dict[str, Callable[[], None]] = {
     "23 first run done": lambda: after(Reconcile, "_baseline"),
 }
 """The same for the first run over a past full of gaps."""
-DECIDED = "10"
-"""From this point on a message may be under way at the kill: accepted, not yet recorded. It comes once more, with the same
-key."""
+DECIDED = "09"
+"""From this point on a message may be under way at the kill: accepted, not yet recorded. It comes once more, as it was."""
 
 
 if __name__ == "__main__":
