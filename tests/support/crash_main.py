@@ -105,7 +105,7 @@ FIRST_RUN: dict[str, Callable[[], None]] = {
 }
 """The same for the first run over a past full of gaps."""
 DECIDED = "09"
-"""From this point on a message may be under way at the kill: accepted, not yet recorded. It comes once more, as it was."""
+"""From this point on a message may be under way at the kill: accepted, not yet recorded. It then comes once more."""
 
 
 if __name__ == "__main__":
