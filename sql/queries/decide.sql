@@ -144,10 +144,10 @@ SELECT a.alert_id, a.payment_id::text AS payment_id, a.opened_at, a.reminders FR
 WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'open' AND a.remind_at <= now() FOR UPDATE;
 
 -- name: send_reminders
--- $1 alerts, $2 the next reminder of each (NULL: none any more).
+-- $1 alerts, $2 how many reminders each has had with this one, $3 the next one of each (NULL: none any more).
 WITH due AS (
-    UPDATE paidwatch.alert a SET reminders = a.reminders + 1, revision = a.revision + 1, remind_at = v.next
-    FROM unnest($1::bigint[], $2::timestamptz[]) AS v (alert_id, next)
+    UPDATE paidwatch.alert a SET reminders = v.sent, revision = a.revision + 1, remind_at = v.next
+    FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[]) AS v (alert_id, sent, next)
     WHERE a.alert_id = v.alert_id AND a.state = 'open' RETURNING a.alert_id
 )
 UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END

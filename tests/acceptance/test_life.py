@@ -132,6 +132,43 @@ async def test_a_late_change_of_a_payment_of_the_past_is_no_alarm(
     await server.drop(old)
 
 
+# Reminders
+
+
+@ANY
+async def test_an_open_gap_is_told_again_at_its_ages_and_not_after_its_end(
+    watched: Database, told: Sink, start: Start
+) -> None:
+    user = await shop.add_user(watched)
+    async with start(QUICK | {"alerts": {"reminders": ["1s", "2s", "1h"]}}) as daemon:
+        await daemon.ready()
+        payment = await paid(watched, user)
+        await told.until(lambda: [message.word for message in told.told].count("STILL") == 2)
+        await shop.activate(watched, user, payment=int(payment))
+        await told.until_told([payment], word="RESOLVED")
+    assert [message.word for message in told.told] == ["NEW", "STILL", "STILL", "RESOLVED"]
+
+
+@ANY
+async def test_reminders_that_were_missed_are_one(watched: Database, told: Sink, start: Start) -> None:
+    user = await shop.add_user(watched)
+    reminding = QUICK | {"alerts": {"reminders": ["1h", "2h", "3h", "9h"]}}
+    async with start(reminding) as daemon:
+        await daemon.ready()
+        payment = await paid(watched, user)
+        await told.until_told([payment])
+    await watched.execute(
+        "UPDATE paidwatch.alert"
+        " SET opened_at = opened_at - interval '4 hours', remind_at = remind_at - interval '4 hours'"
+    )
+    async with start(reminding) as daemon:
+        await daemon.ready()
+        await told.until(lambda: "STILL" in [message.word for message in told.told])
+        await shop.activate(watched, user, payment=int(payment))
+        await told.until_told([payment], word="RESOLVED")
+    assert [message.word for message in told.told] == ["NEW", "STILL", "RESOLVED"]
+
+
 # Reload
 
 

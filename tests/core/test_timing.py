@@ -4,7 +4,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paidwatch.core.timing import backoff, grace_for, next_attempt, next_reminder, reminders_due, retry_delay
+from paidwatch.core.timing import backoff, next_reminder, reminders_due, retry_delay
 from tests.core.examples import NOW
 
 SECOND = timedelta(seconds=1)
@@ -40,23 +40,20 @@ def test_retry_after_is_never_undercut_and_clamped_to_an_hour(failures: int, rol
     assert delay == max(retry_delay(failures, roll=roll), min(wish, HOUR))
 
 
-def test_gives_up_after_a_day() -> None:
-    def attempt(hours: float) -> object:
-        return next_attempt(first_at=NOW, now=NOW + hours * HOUR, failures=20, roll=1)
+def test_an_owner_chooses_the_bounds() -> None:
+    def delay(failures: int, roll: float) -> timedelta:
+        return retry_delay(failures, roll=roll, shortest=5 * SECOND, longest=MINUTE)
 
-    assert attempt(0) == NOW + 15 * MINUTE
-    assert attempt(23.7) == NOW + 23.7 * HOUR + 15 * MINUTE
-    assert attempt(23.75) is None
-    assert attempt(30) is None
-    assert next_attempt(first_at=NOW, now=NOW + 23 * HOUR, failures=1, roll=0, retry_after=HOUR) is None
+    assert [delay(failures, 1) for failures in (1, 2, 3, 4, 10_000)] == [span * SECOND for span in (10, 20, 40, 60, 60)]
+    assert delay(1, 0) == 5 * SECOND
 
 
 def test_reminders_follow_the_schedule_and_stop() -> None:
     assert [next_reminder(NOW, sent, SCHEDULE) for sent in range(6)] == [
         NOW + 30 * MINUTE,
-        NOW + 90 * MINUTE,
-        NOW + 210 * MINUTE,
-        NOW + 450 * MINUTE,
+        NOW + HOUR,
+        NOW + 2 * HOUR,
+        NOW + 4 * HOUR,
         None,
         None,
     ]
@@ -75,7 +72,7 @@ def test_reminders_due_agree_with_the_next_one(minutes: int, more: int) -> None:
 
 def test_reminders_due_counts_every_step() -> None:
     assert [
-        reminders_due(NOW, NOW + span, SCHEDULE) for span in (29 * MINUTE, 30 * MINUTE, 90 * MINUTE, 99 * HOUR)
+        reminders_due(NOW, NOW + span, SCHEDULE) for span in (29 * MINUTE, 30 * MINUTE, 60 * MINUTE, 99 * HOUR)
     ] == [
         0,
         1,
@@ -84,15 +81,6 @@ def test_reminders_due_counts_every_step() -> None:
     ]
     moments = [next_reminder(NOW, sent, SCHEDULE) for sent in range(4)]
     assert all(earlier is not None and later is not None and earlier < later for earlier, later in pairwise(moments))
-
-
-def test_grace_by_method() -> None:
-    by_method = {"nowpayments": 10 * MINUTE, "Binance_Pay": 3 * MINUTE}
-    assert grace_for("nowpayments", default=2 * MINUTE, by_method=by_method) == 10 * MINUTE
-    assert grace_for("NOWPayments", default=2 * MINUTE, by_method=by_method) == 10 * MINUTE
-    assert grace_for("binance_pay", default=2 * MINUTE, by_method=by_method) == 3 * MINUTE
-    assert grace_for("stripe", default=2 * MINUTE, by_method=by_method) == 2 * MINUTE
-    assert grace_for(None, default=2 * MINUTE, by_method=by_method) == 2 * MINUTE
 
 
 def test_reconnecting_doubles_up_to_its_ceiling_with_full_jitter() -> None:

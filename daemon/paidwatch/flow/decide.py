@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from paidwatch.core.model import Gap, GapKind, Outcome, Settled, Waiting
-from paidwatch.core.timing import next_reminder
+from paidwatch.core.timing import next_reminder, reminders_due
 from paidwatch.core.verdict import judge
 from paidwatch.errors import Unreadable
 from paidwatch.flow.claim import Claimant
@@ -102,7 +102,7 @@ class Decide:
                 first_reminder=policy.reminders[0] if policy.reminders else None,
                 hold=HOLD,
             )
-            reminded = await self._remind(session, told, policy)
+            reminded = await self._remind(session, told, claimed.now, policy)
             if told or closed:
                 self._metrics.gaps_open(await watches.open_by_kind(session))
             if told or any(watch.alert_id is not None for watch in closed):
@@ -158,14 +158,17 @@ class Decide:
         )
 
     @staticmethod
-    async def _remind(session: Session, told: list[Told], policy: Policy) -> int:
+    async def _remind(session: Session, told: list[Told], now: datetime, policy: Policy) -> int:
         standing = [alert.payment_id for alert in told if not alert.fresh]
         if not standing:
             return 0
         due = await session.rows("reminders", standing)
         if due:
-            upcoming = [next_reminder(row["opened_at"], row["reminders"] + 1, policy.reminders) for row in due]
-            await session.rows("send_reminders", [row["alert_id"] for row in due], upcoming)
+            sent = [max(row["reminders"] + 1, reminders_due(row["opened_at"], now, policy.reminders)) for row in due]
+            upcoming = [
+                next_reminder(row["opened_at"], count, policy.reminders) for row, count in zip(due, sent, strict=True)
+            ]
+            await session.rows("send_reminders", [row["alert_id"] for row in due], sent, upcoming)
         return len(due)
 
     def _report(self, claimed: Claimed, told: list[Told], closed: list[Closed]) -> None:

@@ -151,7 +151,13 @@ class Deliver:
 
     async def _not_taken(self, due: Due, notice: Notice, error: DeliveryError, took: timedelta) -> None:
         policy = self._policy()
-        wait = retry_delay(due.attempts, roll=random.random(), retry_after=error.retry_after)  # noqa: S311  jitter is no secret
+        wait = retry_delay(
+            due.attempts,
+            roll=random.random(),  # noqa: S311  jitter is no secret
+            retry_after=error.retry_after,
+            shortest=policy.retry_first,
+            longest=policy.retry_most,
+        )
         exhausted = due.now - due.trying_since >= policy.give_up
         result = self._consequence(error.fault, exhausted=exhausted)
         attempt = Attempt(
