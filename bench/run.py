@@ -1,6 +1,7 @@
 """`make bench`: everything in one run on one server, one table at the end."""
 
 import argparse
+import signal
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,7 @@ def main() -> None:
         parser.error(
             f"no such program: {', '.join(unknown)}" if unknown else "--write wants everything, at full length"
         )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that servers and daemons are ended then as well
     with ground(asked.base) as ours:
         sections = anyio.run(_measure, ours, asked.programs or list(PROGRAMS), asked.quick)
         described = anyio.run(_machine, ours)
