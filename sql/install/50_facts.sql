@@ -36,7 +36,7 @@ SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(
     c.paid_at, c.grace_until, w.touched_at, w.noticed_at, coalesce(w.reversed_at, CASE WHEN p.phase = 'reversed' THEN c.paid_at END), w.settled_at,
     paidwatch.readable(e.activated_at), paidwatch.readable(e.granted_at), paidwatch.readable(e.failed_at), e.failed_reason,
     paidwatch.readable(e.acted_at), e.act,
-    a.done_at, n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
+    (SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'done') AND a.state <> 'claimed'), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
     paidwatch.readable(h.created_at), h.status, h.failed, h.error, h.valid, coalesce(h.signed, false),
     (SELECT NOT ('webhooks' = ANY (i.not_watched)) FROM paidwatch.installation i)
 FROM unnest(ids) AS s (id)
@@ -49,7 +49,6 @@ CROSS JOIN LATERAL (
 ) c
 LEFT JOIN paidwatch.subscribers u ON u.user_id = c.user_id
 LEFT JOIN paidwatch.plans pl ON pl.plan_id = p.plan_id
-LEFT JOIN paidwatch.activation a ON a.payment_id = s.id AND a.state = 'done'
 LEFT JOIN LATERAL (
     -- An event is this payment's if its data names the row or the provider's id; one that names none is the user's.
     SELECT max(v.created_at) FILTER (WHERE v.class = 'activated' AND v.mine) AS activated_at,

@@ -39,8 +39,10 @@ CREATE TABLE paidwatch.watch (
     CHECK ((state = 'closed') = (outcome IS NOT NULL))
 ) WITH (fillfactor = 90);
 CREATE INDEX watch_due ON paidwatch.watch (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX watch_user ON paidwatch.watch (user_id);
-CREATE INDEX watch_open ON paidwatch.watch (state) WHERE state = 'gap';
+-- The watches of a user are found through the application's payments; only what must be found at once, or without them, is
+-- indexed here, so that the ordinary payment costs one index less.
+CREATE INDEX watch_gap ON paidwatch.watch (user_id) WHERE state = 'gap';
+CREATE INDEX watch_gone ON paidwatch.watch (user_id) WHERE outcome = 'gone';
 CREATE INDEX watch_closed ON paidwatch.watch (closed_at) WHERE state = 'closed';
 
 -- One row per story told to people. `revision` grows with everything worth telling.

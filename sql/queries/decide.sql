@@ -1,33 +1,35 @@
 -- name: claim_due
 -- Claims what is due, closes the ordinary case (access is as paid) and returns the facts of the rest, in the transaction that
--- will write the verdicts. $1 most payments, $2 period slack, $3 methods, $4 graces, $5 grace.
+-- will write the verdicts. $1 most payments to return, $2 period slack, $3 methods, $4 graces, $5 grace, $6 most payments to look at.
 -- The ordinary case is what core.verdict calls ACTIVATED, less every special one; a test compares the two.
 WITH due AS MATERIALIZED (
-    SELECT w.payment_id FROM paidwatch.watch w WHERE w.due_at <= now() ORDER BY w.due_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
+    SELECT w.ctid AS place, w.payment_id, w.state = 'waiting' AND w.reversed_at IS NULL AS plain, w.paid_at
+    FROM paidwatch.watch w WHERE w.due_at <= now() ORDER BY w.due_at LIMIT $6::integer FOR UPDATE SKIP LOCKED
 ), offered AS MATERIALIZED (
     SELECT pl.plan_id, pl.prices, pl.rank, pl.duration FROM paidwatch.plans pl WHERE NOT pl.free AND pl.rank > 0
-), ordinary AS MATERIALIZED (
+), judged AS MATERIALIZED (
+    -- By the words of the unique index, which no other index fits: by the payment, however many activations there are.
     -- OFFSET 0: payment by payment, by key, whatever the statistics of young tables make the planner believe.
-    SELECT o.payment_id FROM due d CROSS JOIN LATERAL (
-    SELECT w.payment_id
-    FROM paidwatch.watch w
-    JOIN paidwatch.payments p ON p.payment_id = w.payment_id
+    SELECT d.place, d.payment_id, o.payment_id IS NOT NULL AS ordinary
+    FROM due d LEFT JOIN LATERAL (
+    SELECT p.payment_id
+    FROM paidwatch.payments p
     JOIN paidwatch.subscribers u ON u.user_id = p.user_id
     JOIN offered pl ON pl.plan_id = p.plan_id
-    WHERE w.payment_id = d.payment_id AND w.state = 'waiting' AND w.reversed_at IS NULL AND p.paid AND p.amount > 0
+    WHERE d.plain AND p.payment_id = d.payment_id AND p.paid AND p.amount > 0
         AND ((pl.prices ->> p.currency)::numeric > 0) IS NOT FALSE
         AND u.enabled AND NOT u.admin AND u.status_active IS NOT FALSE AND u.revoked_at IS NULL
         AND (NOT u.tier_watched OR u.tier_rank >= pl.rank)
-        AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= w.paid_at + greatest(pl.duration, interval '0') - $2::interval)
-        AND NOT EXISTS (SELECT FROM paidwatch.activation a WHERE a.payment_id = w.payment_id AND a.state = 'done')
-    OFFSET 0) o
+        AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= d.paid_at + greatest(pl.duration, interval '0') - $2::interval)
+        AND NOT EXISTS (SELECT FROM paidwatch.activation a WHERE a.payment_id = d.payment_id AND a.state IN ('claimed', 'done') AND a.state <> 'claimed')
+    OFFSET 0) o ON true
 ), settled AS (
     UPDATE paidwatch.watch w SET state = 'closed', outcome = 'activated', closed_at = now(), due_at = NULL, kind = NULL,
         settled_at = coalesce(w.settled_at, CASE WHEN w.touched_at >= w.paid_at THEN w.touched_at ELSE now() END)
-    WHERE w.payment_id = ANY (ARRAY(SELECT o.payment_id FROM ordinary o))
+    WHERE w.ctid = ANY (ARRAY(SELECT j.place FROM judged j WHERE j.ordinary))
     RETURNING w.settled_at - w.paid_at AS took
 ), rest AS MATERIALIZED (
-    SELECT ARRAY(SELECT d.payment_id FROM due d EXCEPT SELECT o.payment_id FROM ordinary o) AS payment_ids
+    SELECT ARRAY(SELECT j.payment_id FROM judged j WHERE NOT j.ordinary LIMIT $1::integer) AS payment_ids
 )
 SELECT s.settled, s.took, now() AS now, f.*
 FROM (SELECT count(*) AS settled, (array_agg(took))[:200] AS took FROM settled) s
@@ -136,7 +138,7 @@ UPDATE paidwatch.installation SET baseline_at = now() WHERE baseline_at IS NULL;
 -- Looks again at gaps whose reminder is due: the verdict is made anew before anything is repeated. $1 most.
 UPDATE paidwatch.watch w SET due_at = now()
 WHERE w.state = 'gap' AND w.due_at IS NULL AND w.payment_id IN (
-    SELECT a.payment_id FROM paidwatch.alert a WHERE a.remind_at <= now() AND a.state = 'open' ORDER BY a.remind_at LIMIT $1::integer);
+    SELECT a.payment_id FROM paidwatch.alert a WHERE a.remind_at <= now() ORDER BY a.remind_at LIMIT $1::integer);
 
 -- name: reminders
 -- The open alerts of these gaps whose reminder is due. $1 payments.
@@ -157,9 +159,10 @@ FROM due WHERE x.alert_id = due.alert_id AND x.dead_at IS NULL;
 -- When there is something to do next, as spans from now: judging, activating, and per channel, delivering.
 SELECT clock_timestamp() AS now,
     least((SELECT min(due_at) FROM paidwatch.watch WHERE due_at IS NOT NULL),
-          (SELECT a.remind_at FROM paidwatch.alert a JOIN paidwatch.watch w ON w.payment_id = a.payment_id
-           WHERE a.remind_at IS NOT NULL AND a.state = 'open' AND w.state = 'gap' AND w.due_at IS NULL
-           ORDER BY a.remind_at LIMIT 1)) - clock_timestamp() AS decide,
+          -- OFFSET 0, and no word of the alert's state, which another index knows: from the earliest on, no further than to the first.
+          (SELECT a.remind_at FROM paidwatch.alert a
+           CROSS JOIN LATERAL (SELECT FROM paidwatch.watch w WHERE w.payment_id = a.payment_id AND w.state = 'gap' AND w.due_at IS NULL OFFSET 0) w
+           WHERE a.remind_at IS NOT NULL ORDER BY a.remind_at LIMIT 1)) - clock_timestamp() AS decide,
     (SELECT min(due_at) FROM paidwatch.activation WHERE due_at IS NOT NULL) - clock_timestamp() AS activate;
 
 -- name: purge_closed

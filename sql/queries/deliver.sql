@@ -33,7 +33,7 @@ UPDATE paidwatch.delivery d SET told_revision = $3::integer, told_at = now(), re
     not_before = NULL, attempts = 0, trying_since = NULL, lease = NULL, lease_until = NULL, dead_at = NULL, last_error = NULL
 FROM paidwatch.alert a
 WHERE d.delivery_id = $1::bigint AND d.lease = $2::text AND a.alert_id = d.alert_id
-RETURNING a.opened_at;
+RETURNING a.opened_at, d.due_at IS NOT NULL AS moved_on;
 
 -- name: record_retry
 -- Not taken; again after $3. $4 says why.

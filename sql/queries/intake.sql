@@ -1,6 +1,6 @@
 -- name: drain_inbox
 -- Turns what the triggers noted into watches, and wakes the watches it concerns. $1 xip, $2 xmax: the snapshot that read the
--- inbox empty last; what it could not see is what is new ('{}' and '0' read everything). $3 most rows, $4 methods, $5 graces,
+-- inbox empty last; what it could not see is what is new ('{}' and '0' read everything). $3 most rows, $4 methods in lower case, $5 graces,
 -- $6 grace for the other methods.
 WITH taken AS MATERIALIZED (
     DELETE FROM paidwatch.inbox WHERE ctid = ANY (ARRAY(
@@ -13,14 +13,14 @@ WITH taken AS MATERIALIZED (
 ), noted AS MATERIALIZED (
     SELECT n.payment_id, coalesce(p.user_id, n.user_id) AS user_id, p.plan_id, p.method, p.amount, p.currency,
         n.entered_at, n.reversed_at, n.touched_at,
-        coalesce(g.span, $6::interval) AS grace
+        coalesce(($5::interval[])[array_position($4::text[], lower(p.method))], $6::interval) AS grace
     FROM (
         SELECT payment_id, (array_agg(user_id))[1] AS user_id, min(at) FILTER (WHERE kind = 'P') AS entered_at,
             min(at) FILTER (WHERE kind = 'R') AS reversed_at, max(at) AS touched_at
         FROM taken WHERE payment_id IS NOT NULL GROUP BY payment_id
     ) n
-    LEFT JOIN paidwatch.payments p ON p.payment_id = n.payment_id
-    LEFT JOIN unnest($4::text[], $5::interval[]) AS g (method, span) ON lower(g.method) = lower(p.method)
+    -- OFFSET 0, here and below: row by row, by key, whatever the statistics of young tables make the planner believe.
+    LEFT JOIN LATERAL (SELECT * FROM paidwatch.payments p WHERE p.payment_id = n.payment_id OFFSET 0) p ON true
 ), stirred AS MATERIALIZED (
     -- A payment that leaves may bring back one that it superseded; a payment that enters may supersede.
     SELECT user_id, max(at) AS at, max(at) FILTER (WHERE kind IN ('U', 'E')) AS granted_at, bool_or(kind IN ('L', 'R', 'D')) AS freed
@@ -50,17 +50,27 @@ WITH taken AS MATERIALIZED (
         plan_id = excluded.plan_id, method = excluded.method, amount = excluded.amount, currency = excluded.currency,
         failures = 0
     RETURNING 1
+), theirs AS MATERIALIZED (
+    SELECT w.payment_id, s.at, s.granted_at, s.freed
+    FROM stirred s
+    CROSS JOIN LATERAL (SELECT w.payment_id FROM paidwatch.watch w WHERE w.user_id = s.user_id AND w.state = 'gap' OFFSET 0) w
+    UNION
+    SELECT p.payment_id, s.at, s.granted_at, s.freed
+    FROM stirred s
+    CROSS JOIN LATERAL (SELECT p.payment_id FROM paidwatch.payments p WHERE p.user_id = s.user_id OFFSET 0) p
+    WHERE s.granted_at IS NOT NULL OR s.freed
 ), woken AS (
+    -- Who waits is judged early only when access may have come: another payment changes nothing before the grace period ends.
     -- What was activated a moment ago and is inactive again was overwritten, or ended on purpose: after a new grace period
     -- that is judged too.
-    UPDATE paidwatch.watch w SET touched_at = greatest(w.touched_at, s.at), failures = 0, outcome = NULL, closed_at = NULL,
+    UPDATE paidwatch.watch w SET touched_at = greatest(w.touched_at, t.at), failures = 0, outcome = NULL, closed_at = NULL,
         state = CASE WHEN w.state = 'closed' THEN 'waiting' ELSE w.state END,
-        due_at = CASE WHEN w.outcome IN ('activated', 'fixed') THEN s.at + (w.grace_until - w.paid_at) ELSE now() END,
-        grace_until = CASE WHEN w.outcome IN ('activated', 'fixed') THEN s.at + (w.grace_until - w.paid_at) ELSE w.grace_until END
-    FROM stirred s
-    WHERE w.user_id = s.user_id AND NOT EXISTS (SELECT FROM noted n WHERE n.payment_id = w.payment_id) AND (
-        w.state <> 'closed' OR w.outcome = 'superseded' AND s.freed
-        OR w.outcome IN ('activated', 'fixed') AND w.closed_at > now() - interval '1 hour' AND s.granted_at > w.settled_at
+        due_at = CASE WHEN w.outcome IN ('activated', 'fixed') THEN t.at + (w.grace_until - w.paid_at) ELSE now() END,
+        grace_until = CASE WHEN w.outcome IN ('activated', 'fixed') THEN t.at + (w.grace_until - w.paid_at) ELSE w.grace_until END
+    FROM theirs t
+    WHERE w.payment_id = ANY (ARRAY(SELECT k.payment_id FROM theirs k)) AND w.payment_id = t.payment_id AND NOT EXISTS (SELECT FROM noted n WHERE n.payment_id = w.payment_id) AND (
+        w.state = 'gap' OR w.state = 'waiting' AND t.granted_at IS NOT NULL OR w.outcome = 'superseded' AND t.freed
+        OR w.outcome IN ('activated', 'fixed') AND w.closed_at > now() - interval '1 hour' AND t.granted_at > w.settled_at
             AND EXISTS (SELECT FROM paidwatch.subscribers u
                         WHERE u.user_id = w.user_id AND (u.status_active IS FALSE OR u.revoked_at IS NOT NULL)))
     RETURNING 1

@@ -20,7 +20,7 @@ WITH noted AS MATERIALIZED (
     FROM paidwatch.inbox i WHERE i.user_id = $1::text::paidwatch.user_key AND i.payment_id IS NOT NULL GROUP BY i.payment_id
 ), theirs AS (
     SELECT p.payment_id FROM paidwatch.payments p WHERE p.user_id = $1::text::paidwatch.user_key
-    UNION SELECT w.payment_id FROM paidwatch.watch w WHERE w.user_id = $1::text::paidwatch.user_key
+    UNION SELECT w.payment_id FROM paidwatch.watch w WHERE w.user_id = $1::text::paidwatch.user_key AND w.outcome = 'gone'
 )
 SELECT now() AS now, t.payment_id::text AS payment_id, coalesce(p.plan_id, w.plan_id) AS plan_id, coalesce(p.amount, w.amount) AS amount,
     coalesce(p.currency, w.currency) AS currency, coalesce(p.method, w.method) AS method, p.reference, p.status, p.phase, p.created_at,
@@ -69,7 +69,7 @@ WITH moments AS (
         (CASE WHEN w.outcome IN ('activated', 'fixed') THEN w.settled_at END, 'activated', ''),
         (w.closed_at, 'closed', w.outcome)
     ) AS m (at, word, said)
-    WHERE w.user_id = $1::text::paidwatch.user_key AND m.at IS NOT NULL
+    WHERE w.payment_id = ANY (ARRAY(SELECT t::paidwatch.payment_key FROM unnest($3::text[]) AS t)) AND m.at IS NOT NULL
     UNION ALL
     SELECT m.at, 'alert', a.alert_id::text, a.payment_id::text, m.word, m.said
     FROM paidwatch.alert a CROSS JOIN LATERAL (VALUES

@@ -45,8 +45,8 @@ BREAKS = {
     "the inbox is gone": "DROP TABLE paidwatch.inbox",
     "the inbox is another": "ALTER TABLE paidwatch.inbox DROP COLUMN txid",
     "the owner may not write": "GRANT USAGE ON SCHEMA paidwatch TO harmless;"
-    "ALTER FUNCTION paidwatch.on_payment() OWNER TO harmless",
-    "the schema is closed": "ALTER FUNCTION paidwatch.on_payment() OWNER TO harmless",
+    "ALTER FUNCTION paidwatch.on_payment_update() OWNER TO harmless",
+    "the schema is closed": "ALTER FUNCTION paidwatch.on_payment_update() OWNER TO harmless",
     "the disk is full": "CREATE FUNCTION public.full() RETURNS trigger LANGUAGE plpgsql AS "
     "$$BEGIN RAISE EXCEPTION 'no space left on device' USING ERRCODE = 'disk_full'; END$$;"
     "CREATE TRIGGER full_disk BEFORE INSERT ON paidwatch.inbox FOR EACH ROW EXECUTE FUNCTION public.full()",
@@ -91,11 +91,13 @@ async def test_what_the_triggers_could_not_note_is_found_by_reconciliation(
 
 async def test_every_ring_is_lost_and_the_payment_is_still_told(watched: Database, told: Sink, start: Start) -> None:
     """As with a full queue: the row is in the inbox, and nobody says so."""
-    await watched.execute("ALTER FUNCTION paidwatch.on_payment() RENAME TO on_payment_real")
+    await watched.execute("ALTER FUNCTION paidwatch.on_payment_update() RENAME TO on_payment_real")
     body = await watched.fetchval("SELECT pg_get_functiondef('paidwatch.on_payment_real'::regproc)")
-    await watched.execute("ALTER FUNCTION paidwatch.on_payment_real() RENAME TO on_payment")
+    await watched.execute("ALTER FUNCTION paidwatch.on_payment_real() RENAME TO on_payment_update")
     assert "pg_notification_queue_usage() < 0.5" in body
-    await watched.execute(body.replace("on_payment_real", "on_payment").replace("pg_notification_queue_usage()", "1.0"))
+    await watched.execute(
+        body.replace("on_payment_real", "on_payment_update").replace("pg_notification_queue_usage()", "1.0")
+    )
     async with start(QUICK) as daemon:
         await daemon.ready()
         payment = await payment_of(watched)

@@ -23,7 +23,7 @@ from paidwatch.ops.metrics import DeliveryResult, Metrics
 from paidwatch.ops.status import Status
 from paidwatch.ports import Clock, Message, Transport
 from paidwatch.store import outbox
-from paidwatch.store.outbox import Attempt, Due
+from paidwatch.store.outbox import Attempt, Due, Told
 from paidwatch.store.pool import Database, Session
 
 SEND_LIMIT = timedelta(seconds=20)
@@ -57,6 +57,7 @@ class Deliver:
         self._lease = token_hex(8)
         self._name = f"deliver {transport.name}"
         self.wake = Signal()
+        self._under_way = 0
         self._stopping = False
 
     def stop(self) -> None:
@@ -65,31 +66,53 @@ class Deliver:
         self.wake.ring()
 
     async def run(self) -> None:
-        """Tell this channel what it is due, until stopped. Raises DatabaseError."""
-        while not self._stopping:
-            self._status.busy(self._name, SEND_LIMIT * 4)
-            started = self._clock.monotonic()
-            sent = await self.send_batch()
-            if sent:
-                await self._keep_pace(started)
-                continue
-            wait = await self._database.read(lambda session: outbox.next_delivery(session, self.transport.name))
-            self._status.beat(self._name)
-            if wait is None or wait > timedelta():
-                await self.wake.wait(wait)
+        """Tell this channel what it is due, until stopped; then finish what is under way. Raises DatabaseError."""
+        async with anyio.create_task_group() as group:
+            while not self._stopping:
+                self._status.busy(self._name, SEND_LIMIT * 4)
+                started = self._clock.monotonic()
+                batch = await self._claim(self.transport.parallel - self._under_way)
+                for due in batch:
+                    self._under_way += 1
+                    group.start_soon(self._tell_and_ring, due, name=f"delivery {due.delivery_id}")
+                if batch:
+                    await self._keep_pace(started)
+                    continue
+                await self._wait()
 
     async def send_batch(self) -> int:
         """Lease and send as much as the channel takes at once; return how many messages that was."""
-        policy = self._policy()
-        batch = await self._database.write(
-            lambda session: outbox.claim(
-                session, self.transport.name, lease=self._lease, span=policy.lease, most=self.transport.parallel
-            )
-        )
+        batch = await self._claim(self.transport.parallel)
         async with anyio.create_task_group() as group:
             for due in batch:
                 group.start_soon(self._tell, due, name=f"delivery {due.delivery_id}")
         return len(batch)
+
+    async def _claim(self, most: int) -> list[Due]:
+        if most <= 0:
+            return []
+        span = self._policy().lease
+        return await self._database.write(
+            lambda session: outbox.claim(session, self.transport.name, lease=self._lease, span=span, most=most)
+        )
+
+    async def _wait(self) -> None:
+        """Until a message may be due: at its time, when one is queued, or when one that was under way is over."""
+        if self._under_way >= self.transport.parallel:
+            self._status.busy(self._name, SEND_LIMIT * 2)
+            await self.wake.wait()
+            return
+        wait = await self._database.read(lambda session: outbox.next_delivery(session, self.transport.name))
+        self._status.beat(self._name)
+        if wait is None or wait > timedelta():
+            await self.wake.wait(wait)
+
+    async def _tell_and_ring(self, due: Due) -> None:
+        await self._tell(due)
+        full = self._under_way >= self.transport.parallel
+        self._under_way -= 1
+        if full:
+            self.wake.ring()
 
     async def _keep_pace(self, started: timedelta) -> None:
         rest = started + self.transport.pace - self._clock.monotonic()
@@ -127,15 +150,16 @@ class Deliver:
             code=receipt.code,
             size=receipt.size,
         )
-        opened_at = None
 
-        async def record(session: Session) -> None:
-            nonlocal opened_at
-            opened_at = await outbox.record_sent(session, due, receipt)
+        async def record(session: Session) -> tuple[Told | None, bool]:
+            told = await outbox.record_sent(session, due, receipt)
             await outbox.record_attempt(session, attempt)
+            return told, await outbox.channel_works(session, self.transport.name)
 
-        await self._database.write(record)
-        latency = None if opened_at is None else due.now - opened_at + attempt.took
+        told, repaired = await self._database.write(record)
+        if told is not None and told.moved_on:
+            self.wake.ring()
+        latency = None if told is None else due.now - told.opened_at + attempt.took
         self._metrics.attempted(self.transport.name, DeliveryResult.SENT, latency)
         self._log.info(
             "delivery.sent",
@@ -146,7 +170,7 @@ class Deliver:
             code=receipt.code,
             bytes=receipt.size,
         )
-        if await self._database.write(lambda session: outbox.channel_works(session, self.transport.name)):
+        if repaired:
             self._log.warning("channel.works", "a broken channel works again", channel=self.transport.name)
 
     async def _not_taken(self, due: Due, notice: Notice, error: DeliveryError, took: timedelta) -> None:
@@ -183,6 +207,7 @@ class Deliver:
                     await outbox.hold_channel(session, self.transport.name, wait, None)
 
         await self._database.write(record)
+        self.wake.ring()
         self._metrics.attempted(self.transport.name, result)
         self._log.warning(
             "delivery.failed",

@@ -13,6 +13,8 @@ SESSION = {
     "synchronous_commit": "off",
     # The inbox is empty or full by turns; statistics about it are always wrong.
     "enable_seqscan": "off",
+    # A batch out of a long backlog reads its rows, not a bitmap of the whole backlog.
+    "enable_bitmapscan": "off",
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
 }
@@ -45,7 +47,8 @@ class Inbox:
 
     async def drain(self, grace: timedelta, by_method: Mapping[str, timedelta]) -> Drained:
         """Take at most one batch of rows. Raises DatabaseError; then nothing was taken."""
-        given = (self._xip, self._xmax, self._batch, list(by_method), list(by_method.values()), grace)
+        methods = [method.lower() for method in by_method]
+        given = (self._xip, self._xmax, self._batch, methods, list(by_method.values()), grace)
         with translated():
             row = await undisturbed(lambda: self._connection.fetchrow(self._statement, *given))
         if row is None:

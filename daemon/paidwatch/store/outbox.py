@@ -42,18 +42,27 @@ class Attempt:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What is known of a story once a message about it was taken."""
+
+    opened_at: datetime
+    moved_on: bool
+    """There is more to tell: it changed while the message was under way."""
+
+
 async def claim(session: Session, channel: str, *, lease: str, span: timedelta, most: int) -> list[Due]:
     """Lease what is due on one channel, with the story as it is at this moment."""
     rows = await session.rows("claim_deliveries", channel, span, lease, most)
     return [_due(row, lease) for row in rows]
 
 
-async def record_sent(session: Session, due: Due, receipt: Receipt) -> datetime | None:
-    """Mark as told; return when the alert was opened, None if the lease was lost meanwhile."""
+async def record_sent(session: Session, due: Due, receipt: Receipt) -> Told | None:
+    """Mark as told; None if the lease was lost meanwhile."""
     row = await session.row(
         "record_sent", due.delivery_id, due.lease, due.revision, json.dumps(dict(receipt.reference))
     )
-    return None if row is None else row["opened_at"]
+    return None if row is None else Told(opened_at=row["opened_at"], moved_on=row["moved_on"])
 
 
 async def record_retry(session: Session, due: Due, wait: timedelta, error: DeliveryError) -> None:
