@@ -10,16 +10,19 @@ CODE   := daemon tests $(wildcard bench)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench coverage lock clean
+.PHONY: help demo test boot-test check format bench coverage lock clean
 
 help: ## Say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO) ## See the main job on a PostgreSQL of its own, in a minute
 	@$(BIN)/paidwatch demo --once
 
 test: $(DEV) ## Run every test, on two processes
 	@$(BIN)/pytest -q -n 2 --dist worksteal $(ARGS)
+
+boot-test: $(DEV) ## The units in a Debian of their own, under systemd; as root, with debootstrap and systemd-nspawn
+	@PAIDWATCH_BOOT_TEST=1 $(BIN)/pytest -q tests/boot $(ARGS)
 
 check: $(DEV) ## Style, formatting, types twice, and who may import whom: all of them, whatever the first ones say
 	@$(MAKE) -k check-style check-format check-imports check-mypy check-pyright

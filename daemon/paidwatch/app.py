@@ -29,6 +29,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from functools import partial
 
 import aiohttp
 import anyio
@@ -89,7 +90,8 @@ class Daemon:
         """Serve until told to stop. Raises PaidwatchError where starting makes no sense."""
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(open_session())
-            self._transports = self._build_transports(self._settings, http)
+            self._http = http
+            self._transports = await self._build_transports(self._settings, http)
             stack.push_async_callback(self._close_transports)
             async with anyio.create_task_group() as watchers:
                 await watchers.start(self._heed_signals, watchers.cancel_scope, http, name="signals")
@@ -137,6 +139,7 @@ class Daemon:
             mapping=self._settings.mapping(),
             policy=lambda: self._policy,
             transports=lambda: self._transports,
+            http=self._http,
             clock=self._clock,
             status=self._status,
             metrics=self._metrics,
@@ -182,7 +185,7 @@ class Daemon:
             if fixed:
                 message = f"{', '.join(fixed)} cannot change while the daemon runs"
                 raise ConfigError(message, remedy="restart paidwatch for this change")
-            transports = self._build_transports(fresh, http)
+            transports = await self._build_transports(fresh, http)
         except PaidwatchError as error:
             self._log.error(
                 "config.refused",
@@ -234,12 +237,15 @@ class Daemon:
             )
             self._status.trouble("http", error.message)
 
-    def _build_transports(self, settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
+    async def _build_transports(self, settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
         """Build the channels; one whose configuration is the same stays the same, with what it has under way."""
         present = {transport.name: transport for transport in self._transports}
         same = {name for name in present if settings.channels.get(name) == self._settings.channels.get(name)}
         return [
-            present[name] if name in same else build(name, settings_of(channel), session=http)
+            # In a thread, because a library with many services takes its time to be loaded.
+            present[name]
+            if name in same
+            else await anyio.to_thread.run_sync(partial(build, name, settings_of(channel), session=http))
             for name, channel in settings.channels.items()
         ]
 

@@ -44,9 +44,13 @@ class Receipt:
     """A channel took a message: what to keep for later edits, and what the log says about it."""
 
     reference: Mapping[str, str]
+    """Names the message by `message_id` or `ts`. Where it holds no `subject` besides, the story's next message changes
+    this one instead of adding another; the column delivery.edits goes by that."""
     code: str
     size: int
     """Bytes of the request's body or of the e-mail."""
+    pause: timedelta | None = None
+    """How long the service wants no further request, although it took this one; None: it did not say."""
 
 
 class Transport(Protocol):

@@ -100,8 +100,9 @@ BEGIN
         'paidwatch.migration TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.inbox, paidwatch.watch, paidwatch.alert, paidwatch.delivery, '
         'paidwatch.attempt, paidwatch.channel, paidwatch.activation TO %I', role);
-    EXECUTE format('GRANT SELECT, INSERT ON paidwatch.audit TO %I', role);
-    EXECUTE format('GRANT SELECT, UPDATE (baseline_at, listening_at) ON paidwatch.installation TO %I', role);
+    EXECUTE format('GRANT SELECT, INSERT ON paidwatch.audit, paidwatch.alert_history TO %I', role);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
+    EXECUTE format('GRANT SELECT, UPDATE (baseline_at, listening_at, digest_at, audited_at) ON paidwatch.installation TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.lock_subscriber(paidwatch.user_key), '
         'paidwatch.write_subscriber(paidwatch.user_key, jsonb), paidwatch.write_event(paidwatch.user_key, text, jsonb, text) TO %I', role);
 END $$;

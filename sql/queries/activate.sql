@@ -63,11 +63,13 @@ UPDATE paidwatch.activation SET due_at = now() + $2::interval, attempts = attemp
 WHERE activation_id = $1::bigint AND state = 'claimed';
 
 -- name: note_refusal
--- Says on the alert why nothing was activated, and lets its messages go now. $1 payment, $2 notes.
+-- Says on the alert why nothing was activated, and lets its messages go now, unless they wait for others. $1 payment, $2 notes.
 WITH said AS (
-    UPDATE paidwatch.alert SET notes = $2::text[] WHERE payment_id = $1::text::paidwatch.payment_key AND state <> 'resolved' RETURNING alert_id
+    UPDATE paidwatch.alert SET notes = $2::text[] WHERE payment_id = $1::text::paidwatch.payment_key AND state <> 'resolved'
+    RETURNING alert_id, storm_until
 )
-UPDATE paidwatch.delivery d SET due_at = now() FROM said WHERE d.alert_id = said.alert_id AND d.told_revision = 0 AND d.lease IS NULL AND d.dead_at IS NULL;
+UPDATE paidwatch.delivery d SET due_at = greatest(now(), said.storm_until) FROM said
+WHERE d.alert_id = said.alert_id AND d.told_revision = 0 AND d.due_at IS NOT NULL AND d.lease IS NULL AND d.dead_at IS NULL AND d.waits_for IS NULL;
 
 -- name: note_activation
 -- $1 payment, $2 notes.

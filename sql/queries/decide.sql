@@ -52,35 +52,50 @@ WHERE payment_id = $1::text::paidwatch.payment_key
 RETURNING failures;
 
 -- name: open_gaps
--- Opens the alerts of gaps, or changes what is said of open ones, with one delivery per channel. $1 payments, $2 kinds,
--- $3 causes, $4 details, $5 channels, $6 first reminder, $7 how long a message waits for an activation that was claimed,
--- $8 claimed payments, $9 reasons of a delay, $10 notes (JSON arrays).
-WITH gap AS MATERIALIZED (
-    SELECT g.payment_id::paidwatch.payment_key AS payment_id, g.kind, g.cause, g.detail, g.delay,
-        ARRAY(SELECT jsonb_array_elements_text(g.notes::jsonb)) AS notes, g.payment_id = ANY ($8::text[]) AS claimed
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $9::text[], $10::text[]) AS g (payment_id, kind, cause, detail, delay, notes)
+-- Opens the alerts of gaps, or changes what is said of open ones; a silence that fits speaks for a fresh one. $1 payments, $2 kinds,
+-- $3 causes, $4 details, $5 severities, $6 first reminder, $7 plans, $8 methods, $9 reasons of a delay, $10 notes (JSON arrays),
+-- $11 amounts, $12 currencies.
+WITH silence AS MATERIALIZED (
+    SELECT s.silence_id, s.expires_at, s.user_id, s.plan_id, lower(s.method) AS method, s.kind, s.author
+    FROM paidwatch.silence s WHERE s.ended_at IS NULL AND s.expires_at > now()
 ), marked AS (
-    UPDATE paidwatch.watch w SET state = 'gap', kind = g.kind, due_at = NULL FROM gap g WHERE w.payment_id = g.payment_id
-    RETURNING w.payment_id, w.user_id
+    UPDATE paidwatch.watch w SET state = 'gap', kind = g.kind, due_at = NULL
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::numeric[], $12::text[])
+        AS g (payment_id, kind, cause, detail, severity, plan_id, method, delay, notes, amount, currency)
+    WHERE w.payment_id = g.payment_id::paidwatch.payment_key
+    RETURNING w.payment_id, w.user_id, g.kind, g.cause, g.detail, g.severity, g.plan_id, g.method, g.delay,
+        ARRAY(SELECT jsonb_array_elements_text(g.notes::jsonb)) AS notes, g.amount, g.currency
 ), told AS (
-    INSERT INTO paidwatch.alert AS a (kind, payment_id, user_id, cause, detail, delay, notes, remind_at)
-    SELECT g.kind, g.payment_id, m.user_id, g.cause, g.detail, g.delay, g.notes, now() + $6::interval
-    FROM gap g JOIN marked m ON m.payment_id = g.payment_id
+    INSERT INTO paidwatch.alert AS a (kind, payment_id, user_id, cause, detail, delay, notes, remind_at, severity, plan_id, method, amount,
+        currency, error_class, silence_id)
+    SELECT m.kind, m.payment_id, m.user_id, m.cause, m.detail, m.delay, m.notes, CASE WHEN s.silence_id IS NULL THEN now() + $6::interval END,
+        m.severity, m.plan_id, m.method, m.amount, m.currency, m.cause, s.silence_id
+    FROM marked m
+    LEFT JOIN LATERAL (
+        SELECT s.silence_id FROM silence s
+        WHERE (s.user_id IS NULL OR s.user_id = m.user_id) AND (s.plan_id IS NULL OR s.plan_id = m.plan_id)
+            AND (s.method IS NULL OR s.method = lower(m.method)) AND (s.kind IS NULL OR s.kind = m.kind)
+        ORDER BY s.expires_at DESC, s.silence_id LIMIT 1
+    ) s ON true
     ON CONFLICT (payment_id) WHERE state <> 'resolved' AND payment_id IS NOT NULL
     DO UPDATE SET kind = excluded.kind, cause = excluded.cause, detail = excluded.detail,
         notes = CASE WHEN cardinality(excluded.notes) > 0 THEN excluded.notes ELSE a.notes END
-    RETURNING a.alert_id, a.payment_id, a.kind, xmax = 0 AS fresh
-), queued AS (
-    INSERT INTO paidwatch.delivery (alert_id, channel, due_at)
-    SELECT t.alert_id, c.name, now() + CASE WHEN g.claimed THEN $7::interval ELSE interval '0' END
-    FROM told t JOIN gap g ON g.payment_id = t.payment_id CROSS JOIN unnest($5::text[]) AS c (name)
+    RETURNING a.alert_id, a.payment_id, a.kind, a.silence_id, a.xmax = 0 AS fresh
+), noted AS (
+    INSERT INTO paidwatch.alert_history (alert_id, what, note)
+    SELECT t.alert_id, k.what, k.note FROM told t
+    CROSS JOIN LATERAL (
+        SELECT 'opened' AS what, '' AS note
+        UNION ALL
+        SELECT 'silenced', format('silence %s by %s', s.silence_id, s.author) FROM silence s WHERE s.silence_id = t.silence_id
+    ) k
     WHERE t.fresh
-    ON CONFLICT (alert_id, channel) DO NOTHING
 )
-SELECT alert_id, payment_id::text AS payment_id, kind, fresh FROM told;
+SELECT alert_id, payment_id::text AS payment_id, kind, fresh, silence_id IS NOT NULL AS silenced FROM told;
 
 -- name: close_watches
--- Closes watches and resolves what was said about them. $1 payments, $2 outcomes, $3 when.
+-- Closes watches and resolves what was said about them; a member of an incident is spoken for by it (end_members). $1 payments,
+-- $2 outcomes, $3 when, $4 end of the quiet hours, in which what is of low severity says nothing (NULL: it is not quiet).
 WITH done AS (
     UPDATE paidwatch.watch w SET state = 'closed', outcome = v.outcome, closed_at = now(), due_at = NULL, kind = NULL,
         settled_at = CASE WHEN v.outcome IN ('activated', 'fixed') THEN coalesce(w.settled_at, v.at) ELSE w.settled_at END
@@ -88,14 +103,22 @@ WITH done AS (
     WHERE w.payment_id = v.payment_id::paidwatch.payment_key AND w.state <> 'closed'
     RETURNING w.payment_id, v.outcome, w.paid_at, v.at
 ), resolved AS (
-    UPDATE paidwatch.alert a SET state = 'resolved', outcome = d.outcome, resolved_at = now(), revision = a.revision + 1, remind_at = NULL
+    UPDATE paidwatch.alert a SET state = 'resolved', outcome = d.outcome, resolved_at = now(), revision = a.revision + 1,
+        remind_at = NULL, escalate_at = NULL, look_at = NULL, acked_until = NULL
     FROM done d WHERE a.payment_id = d.payment_id AND a.state <> 'resolved'
-    RETURNING a.alert_id, a.payment_id, a.kind
+    RETURNING a.alert_id, a.payment_id, a.kind, a.severity, a.incident_id, a.storm_until
+), noted AS (
+    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT r.alert_id, 'resolved' FROM resolved r
 ), queued AS (
-    UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END
-    FROM resolved r WHERE x.alert_id = r.alert_id AND (x.dead_at IS NULL OR x.told_revision > 0)
+    UPDATE paidwatch.delivery x SET
+        due_at = CASE WHEN x.lease_until > now() OR x.waits_for IS NOT NULL OR x.told_revision = 0 AND r.storm_until > now() THEN x.due_at
+                      WHEN r.severity = 'low' AND $4::timestamptz IS NOT NULL THEN $4::timestamptz
+                      ELSE greatest(now(), coalesce(x.not_before, now())) END,
+        waits_for = CASE WHEN x.lease_until > now() OR x.waits_for IS NOT NULL THEN x.waits_for
+                         WHEN r.severity = 'low' AND $4::timestamptz IS NOT NULL THEN 'quiet' END
+    FROM resolved r WHERE x.alert_id = r.alert_id AND r.incident_id IS NULL AND (x.dead_at IS NULL OR x.told_revision > 0)
 )
-SELECT d.payment_id::text AS payment_id, d.outcome, d.at - d.paid_at AS took, r.alert_id, r.kind
+SELECT d.payment_id::text AS payment_id, d.outcome, d.at - d.paid_at AS took, r.alert_id, r.kind, r.incident_id
 FROM done d LEFT JOIN resolved r ON r.payment_id = d.payment_id;
 
 -- name: close_history
@@ -123,8 +146,8 @@ WHERE w.payment_id = v.payment_id::paidwatch.payment_key AND w.state = 'waiting'
 -- name: open_digest
 -- One alert that is no payment's: $1 kind, $2 cause, $3 lines, $4 channels. It is closed as soon as it is told.
 WITH told AS (
-    INSERT INTO paidwatch.alert (kind, cause, notes, state, resolved_at, outcome)
-    VALUES ($1::text, $2::text, $3::text[], 'resolved', now(), 'dismissed') RETURNING alert_id
+    INSERT INTO paidwatch.alert (kind, cause, notes, state, resolved_at, outcome, look_at)
+    VALUES ($1::text, $2::text, $3::text[], 'resolved', now(), 'dismissed', NULL) RETURNING alert_id
 ), queued AS (
     INSERT INTO paidwatch.delivery (alert_id, channel, due_at) SELECT t.alert_id, c.name, now() FROM told t CROSS JOIN unnest($4::text[]) AS c (name)
 )
@@ -146,23 +169,32 @@ SELECT a.alert_id, a.payment_id::text AS payment_id, a.opened_at, a.reminders FR
 WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'open' AND a.remind_at <= now() FOR UPDATE;
 
 -- name: send_reminders
--- $1 alerts, $2 how many reminders each has had with this one, $3 the next one of each (NULL: none any more).
+-- $1 alerts, $2 how many reminders each has had with this one, $3 the next one of each (NULL: none any more), $4 end of the quiet hours
+-- (NULL: it is not quiet).
 WITH due AS (
     UPDATE paidwatch.alert a SET reminders = v.sent, revision = a.revision + 1, remind_at = v.next
     FROM unnest($1::bigint[], $2::integer[], $3::timestamptz[]) AS v (alert_id, sent, next)
-    WHERE a.alert_id = v.alert_id AND a.state = 'open' RETURNING a.alert_id
+    WHERE a.alert_id = v.alert_id AND a.state = 'open' RETURNING a.alert_id, a.severity
+), noted AS (
+    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT due.alert_id, 'reminded' FROM due
 )
-UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END
+UPDATE paidwatch.delivery x SET
+    due_at = CASE WHEN x.lease_until > now() OR x.waits_for IS NOT NULL THEN x.due_at
+                  WHEN due.severity = 'low' AND $4::timestamptz IS NOT NULL THEN $4::timestamptz
+                  ELSE greatest(now(), coalesce(x.not_before, now())) END,
+    waits_for = CASE WHEN x.lease_until > now() OR x.waits_for IS NOT NULL THEN x.waits_for
+                     WHEN due.severity = 'low' AND $4::timestamptz IS NOT NULL THEN 'quiet' END
 FROM due WHERE x.alert_id = due.alert_id AND x.dead_at IS NULL;
 
 -- name: next_alarm
--- When there is something to do next, as spans from now: judging, activating, and per channel, delivering.
+-- When there is something to do next, as spans from now: judging or looking at an alert, and activating.
 SELECT clock_timestamp() AS now,
     least((SELECT min(due_at) FROM paidwatch.watch WHERE due_at IS NOT NULL),
           -- OFFSET 0, and no word of the alert's state, which another index knows: from the earliest on, no further than to the first.
           (SELECT a.remind_at FROM paidwatch.alert a
            CROSS JOIN LATERAL (SELECT FROM paidwatch.watch w WHERE w.payment_id = a.payment_id AND w.state = 'gap' AND w.due_at IS NULL OFFSET 0) w
-           WHERE a.remind_at IS NOT NULL ORDER BY a.remind_at LIMIT 1)) - clock_timestamp() AS decide,
+           WHERE a.remind_at IS NOT NULL ORDER BY a.remind_at LIMIT 1),
+          (SELECT min(look_at) FROM paidwatch.alert WHERE look_at IS NOT NULL)) - clock_timestamp() AS decide,
     (SELECT min(due_at) FROM paidwatch.activation WHERE due_at IS NOT NULL) - clock_timestamp() AS activate;
 
 -- name: purge_closed

@@ -28,7 +28,7 @@ FROM paidwatch.watch w WHERE w.state = 'gap' AND w.currency IS NOT NULL GROUP BY
 -- The open gaps, the newest first. $1 most.
 SELECT w.payment_id::text AS payment_id, w.user_id::text AS user_id, w.kind, w.plan_id, w.amount, w.currency, w.method, w.paid_at,
     a.alert_id, a.cause, a.opened_at, a.reminders
-FROM paidwatch.watch w LEFT JOIN paidwatch.alert a ON a.payment_id = w.payment_id AND a.state = 'open'
+FROM paidwatch.watch w LEFT JOIN paidwatch.alert a ON a.payment_id = w.payment_id AND a.state <> 'resolved'
 WHERE w.state = 'gap' ORDER BY w.paid_at DESC, w.payment_id DESC LIMIT $1::integer;
 
 -- name: live_closed

@@ -1,13 +1,18 @@
 """What the tests of the channels share: a session, a clock, and one bench per kind of channel."""
 
+import importlib.util
 import ssl
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from email.message import EmailMessage
+from functools import partial
+from typing import Any
 
 import aiohttp
+import anyio
 import pytest
 import trustme
 from pydantic import SecretStr
@@ -15,6 +20,7 @@ from pydantic import SecretStr
 from paidwatch.channels import build
 from paidwatch.channels.http import Limits, open_session
 from paidwatch.channels.settings import (
+    AppriseSettings,
     DiscordSettings,
     MailSettings,
     Settings,
@@ -23,10 +29,11 @@ from paidwatch.channels.settings import (
     WebhookSettings,
 )
 from paidwatch.ports import Transport
+from tests.channels.fakes.apprise import Told
 from tests.channels.fakes.discord import Discord
 from tests.channels.fakes.http import Service, serving
 from tests.channels.fakes.receiver import Receiver
-from tests.channels.fakes.slack import slack
+from tests.channels.fakes.slack import SlackApi, slack
 from tests.channels.fakes.smtp import Post, posting
 from tests.channels.stories import NOW, FixedClock
 
@@ -39,8 +46,15 @@ SLACK_PATH = f"/services/T0/B0/{CANARY}"
 DISCORD_PATH = f"/api/webhooks/1/{CANARY}"
 HOOK_PATH = f"/hook/{CANARY}"
 
-HTTP_KINDS = ["slack", "discord", "webhook"]
-KINDS = [*HTTP_KINDS, "email"]
+API_PATH = "/api"
+CHANNEL = "C0123456789"
+
+HTTP_KINDS = ["slack", "slack_bot", "discord", "forum", "webhook"]
+"""Channels that speak HTTP themselves: everything about statuses, waits and redirects."""
+APPRISE = pytest.param(
+    "apprise", marks=pytest.mark.skipif(importlib.util.find_spec("apprise") is None, reason="Apprise is not installed")
+)
+KINDS = [*HTTP_KINDS, "email", APPRISE]
 
 
 @dataclass
@@ -63,6 +77,14 @@ class Bench:
         """The last e-mail."""
         assert self.post is not None
         return self.post.mails[-1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loaded() -> None:
+    """Load Apprise's plugins, some of which import what is deprecated."""
+    if importlib.util.find_spec("apprise") is not None:
+        with warnings.catch_warnings(action="ignore"):
+            importlib.import_module("apprise").Apprise.instantiate("json://localhost")
 
 
 @pytest.fixture
@@ -97,8 +119,14 @@ def settings_for(kind: str, base: str, port: int) -> Settings:
     match kind:
         case "slack":
             return SlackSettings(url=SecretStr(base + SLACK_PATH))
+        case "slack_bot":
+            return SlackSettings(token=SecretStr(CANARY), channel="#ops", api_url=base + API_PATH)
         case "discord":
             return DiscordSettings(url=SecretStr(base + DISCORD_PATH))
+        case "forum":
+            return DiscordSettings(url=SecretStr(base + DISCORD_PATH), forum=True)
+        case "apprise":
+            return AppriseSettings(urls=(SecretStr(base.replace("http", "json") + HOOK_PATH),))
         case "webhook":
             return WebhookSettings(url=SecretStr(base + HOOK_PATH), secrets=(SecretStr(KEY),))
         case "email":
@@ -120,12 +148,23 @@ def fake_of(kind: str) -> Service:
     match kind:
         case "slack":
             return slack(SLACK_PATH)
+        case "slack_bot":
+            return SlackApi(API_PATH, CANARY, "#ops", CHANNEL)
         case "discord":
             return Discord(DISCORD_PATH)
+        case "forum":
+            return Discord(DISCORD_PATH, forum=True)
+        case "apprise":
+            return Told(HOOK_PATH)
         case "webhook":
             return Receiver(HOOK_PATH, CANARY.encode(), NOW)
         case _:
             raise AssertionError(kind)
+
+
+async def built(settings: Settings, **how: Any) -> Transport:
+    """A transport, built as the daemon builds it: what it has to load is loaded beside the event loop."""
+    return await anyio.to_thread.run_sync(partial(build, "ops", settings, **how))
 
 
 @asynccontextmanager
@@ -143,7 +182,7 @@ async def bench_for(kind: str, session: aiohttp.ClientSession, limits: Limits = 
             service = await stack.enter_async_context(serving(fake_of(kind)))
             base = service.base
         settings = settings_for(kind, base, port)
-        transport = build("ops", settings, session=session, clock=clock, limits=limits)
+        transport = await built(settings, session=session, clock=clock, limits=limits)
         yield Bench(kind=kind, transport=transport, settings=settings, service=service, post=post)
         await transport.aclose()
 

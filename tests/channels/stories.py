@@ -1,13 +1,27 @@
 """Stories as the database would tell them, and messages made from them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from paidwatch.core.model import GapKind, Notice, Outcome
-from paidwatch.core.render import render
-from paidwatch.core.story import BASELINE, TEST, State, Story
+from paidwatch.core.render import line_of, render
+from paidwatch.core.routing import Severity
+from paidwatch.core.story import (
+    AUDIT,
+    BASELINE,
+    CHANNEL_DOWN,
+    DAILY,
+    HELD,
+    INCIDENT,
+    MORNING,
+    TEST,
+    Incident,
+    State,
+    Story,
+)
 from paidwatch.ports import Message
 
 PAID = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
@@ -30,6 +44,16 @@ class FixedClock:
 
     async def sleep(self, span: timedelta) -> None:
         self.moment += span
+
+
+class Reach:
+    """What one service of Apprise takes."""
+
+    def __init__(self, title_maxlen: int, body_maxlen: int) -> None:
+        self.title_maxlen, self.body_maxlen = title_maxlen, body_maxlen
+
+    def notify(self, **_: str) -> bool:
+        raise NotImplementedError
 
 
 def story(**change: Any) -> Story:
@@ -91,6 +115,61 @@ def plain(**change: Any) -> Story:
     return story(**(nothing | {"cause": ""} | change))
 
 
+def incident(*, stuck: int = 498, rescued: int = 12, otherwise: int = 2, **change: Any) -> Story:
+    """Many gaps of one cause; `change` is of the story."""
+    gathered = Incident(
+        kind_of=GapKind.PAID_NOT_ACTIVE.value,
+        method="nowpayments",
+        started_at=OPENED,
+        total=stuck + rescued + otherwise,
+        open=stuck,
+        rescued=rescued,
+        otherwise=otherwise,
+        money_at_risk={"USD": Decimal("7465.02"), "EUR": Decimal("29.99")} if stuck else {},
+        oldest_paid_at=PAID if stuck else None,
+        causes=(("no webhook was recorded for this payment", stuck + rescued + otherwise),),
+    )
+    return plain(**({"kind": INCIDENT, "opened_at": OPENED + timedelta(minutes=1), "incident": gathered} | change))
+
+
+def acked(**change: Any) -> Story:
+    """A story that somebody looks after."""
+    facts = {"state": State.ACKED, "acked_by": "ann", "acked_until": OPENED + timedelta(hours=2), "announced": True}
+    return story(**(facts | change))
+
+
+def channel_down(**change: Any) -> Story:
+    facts: dict[str, Any] = {
+        "kind": CHANNEL_DOWN,
+        "about_channel": "ops-slack",
+        "cause": "Slack refused the message: no_service (404)",
+        "waiting": 12,
+    }
+    return plain(**(facts | change))
+
+
+LATER = OPENED + timedelta(hours=6)
+
+
+def bundle(kind: str, number: int, **change: Any) -> Story:
+    """Stories that waited, one line each as it is now."""
+    shapes = (
+        story(),
+        story(announced=True, opened_at=OPENED + timedelta(hours=1)),
+        acked(),
+        resolved(),
+        resolved(outcome=Outcome.FIXED, announced=False),
+        resolved(outcome=Outcome.EXPIRED, resolved_at=LATER),
+    )
+    told = [
+        replace(shapes[place % len(shapes)], alert_id=str(41 + place), user_id=str(7 + place))
+        for place in range(number)
+    ]
+    return plain(
+        **({"kind": kind, "state": State.RESOLVED, "members": tuple(line_of(one, now=LATER) for one in told)} | change)
+    )
+
+
 ENDED = OPENED + timedelta(minutes=5, seconds=1)
 
 CASES: Mapping[str, tuple[Story, datetime]] = {
@@ -129,6 +208,93 @@ CASES: Mapping[str, tuple[Story, datetime]] = {
             digest=("214 payments looked at", "3 gaps: 2 paid_not_active, 1 tier_mismatch", "59.97 USD at stake"),
         ),
         NOW,
+    ),
+    "new_low": (story(kind=GapKind.AMOUNT_MISMATCH.value, severity=Severity.LOW), NOW),
+    "still_acked": (acked(revision=2), OPENED + timedelta(minutes=32)),
+    "still_ack_over": (story(announced=True, revision=3, acked_by="ann"), OPENED + timedelta(hours=2, seconds=1)),
+    "escalated": (story(escalated=True, escalations=1), OPENED + timedelta(hours=1)),
+    "escalated_amount": (
+        story(escalated=True, escalations=1, amount=Decimal("1499.00"), escalated_from=Decimal(500)),
+        OPENED + timedelta(minutes=15),
+    ),
+    "dismissed": (
+        resolved(outcome=Outcome.DISMISSED, ended_by="ann", ended_why="paid twice, refunded by hand"),
+        ENDED,
+    ),
+    "expired": (
+        resolved(outcome=Outcome.EXPIRED, resolved_at=OPENED + timedelta(days=30)),
+        OPENED + timedelta(days=30, seconds=1),
+    ),
+    "incident_new": (incident(stuck=9, rescued=0, otherwise=0), OPENED + timedelta(minutes=1, seconds=1)),
+    "incident_still": (incident(announced=True, revision=7), OPENED + timedelta(minutes=12)),
+    "incident_acked": (
+        incident(announced=True, state=State.ACKED, acked_by="ann", acked_until=OPENED + timedelta(hours=2)),
+        OPENED + timedelta(minutes=14),
+    ),
+    "incident_escalated": (incident(escalated=True, escalations=1), OPENED + timedelta(hours=1)),
+    "incident_resolved": (
+        incident(
+            stuck=0,
+            rescued=502,
+            otherwise=10,
+            announced=True,
+            state=State.RESOLVED,
+            resolved_at=OPENED + timedelta(minutes=72),
+        ),
+        OPENED + timedelta(minutes=72, seconds=1),
+    ),
+    "incident_unheard": (
+        incident(stuck=2, rescued=500, otherwise=10, state=State.RESOLVED, resolved_at=OPENED + timedelta(minutes=72)),
+        LATER,
+    ),
+    "channel_down_new": (channel_down(), NOW),
+    "channel_down_still": (channel_down(announced=True, waiting=31), OPENED + timedelta(hours=1)),
+    "channel_down_resolved": (
+        channel_down(announced=True, state=State.RESOLVED, resolved_at=OPENED + timedelta(hours=2), waiting=0),
+        OPENED + timedelta(hours=2, seconds=1),
+    ),
+    "held": (bundle(HELD, 18, about_channel="ops-slack"), LATER),
+    "held_many": (bundle(HELD, 40, about_channel="ops-slack", members_total=512), LATER),
+    "morning": (bundle(MORNING, 3), LATER),
+    "daily": (
+        plain(
+            kind=DAILY,
+            state=State.RESOLVED,
+            digest=(
+                "Time: since 2026-03-13 09:00:00 UTC, that is 1 d",
+                "Payments: 1204 payments seen, 1203 activated by the application",
+                "Activation took: p50 1.2 s, p90 4.0 s, p99 41 s, longest 1 min 50 s",
+                "Rescued: 2 (29.98 USD) activated by paidwatch",
+                "Gaps: 3 (44.97 USD) opened, 2 (29.98 USD) closed, 1 still open",
+                "Money at risk: 14.99 USD",
+                "Lost: 0 given up as too old",
+                "Dead letters: 0 new, 0 in all",
+                "Listening: this daemon has been up for 12 d, and was listening all the time",
+                "Automatic activation: supervised",
+            ),
+        ),
+        NOW,
+    ),
+    "daily_empty": (
+        plain(
+            kind=DAILY,
+            state=State.RESOLVED,
+            digest=("Payments: no payments", "Lost: 0 given up as too old", "Dead letters: 0 new, 0 in all"),
+        ),
+        NOW,
+    ),
+    "audit": (
+        plain(
+            kind=AUDIT,
+            state=State.RESOLVED,
+            cause="what should have been told was not; it is queued again",
+            digest=("alert 41 was not told to ops-mail", "the end of alert 12 was not told to ops-slack"),
+        ),
+        NOW,
+    ),
+    "audit_resolved": (
+        plain(kind=AUDIT, announced=True, state=State.RESOLVED, resolved_at=OPENED + timedelta(hours=1)),
+        OPENED + timedelta(hours=1, seconds=1),
     ),
     "test": (plain(kind=TEST, digest=("asked for on the command line",)), NOW),
 }

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from paidwatch.channels import discord, slack, webhook
+from paidwatch.channels import apprise, discord, slack, webhook
 from paidwatch.channels.letter import compose
 from paidwatch.ports import Message
-from tests.channels.stories import CASES, message, notice_of
+from tests.channels.stories import CASES, Reach, message, notice_of
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -26,12 +26,20 @@ def _mail(told: Message) -> str:
     return "\n".join([headers, *(part.get_content() for part in mail.iter_parts())])
 
 
+def _apprise(told: Message) -> str:
+    """Title and text as a chat of ordinary size and as a short message show them."""
+    chat, brief = (apprise.shorten(told.notice, reach) for reach in (Reach(250, 32_768), Reach(0, 160)))
+    return "\n---\n".join(["\n\n".join(chat), "\n\n".join(brief)]) + "\n"
+
+
 MADE: dict[str, tuple[str, Callable[[Message], str]]] = {
     "slack": ("json", lambda told: _pretty(slack.payload(told.notice))),
     "slack_plain": ("json", lambda told: _pretty(slack.plain_payload(told.notice))),
+    "slack_reply": ("json", lambda told: _pretty(slack.reply_payload(told.notice))),
     "discord": ("json", lambda told: _pretty(discord.payload(told.notice))),
     "webhook": ("json", lambda told: _pretty(json.loads(webhook.body_of(told)))),
     "email": ("txt", _mail),
+    "apprise": ("txt", _apprise),
 }
 
 

@@ -3,8 +3,11 @@
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from email import message_from_bytes, policy
 from html.parser import HTMLParser
 from typing import Any
@@ -13,15 +16,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paidwatch.channels import discord, slack, webhook
+from paidwatch.channels import apprise, discord, slack, webhook
 from paidwatch.channels.letter import compose
-from paidwatch.core.model import Line, Notice, Word
+from paidwatch.core.model import GapKind, Line, Notice, Outcome, Word
+from paidwatch.core.render import LONGEST_MEMBER, line_of, render
+from paidwatch.core.routing import Severity
+from paidwatch.core.story import (
+    AUDIT,
+    BASELINE,
+    CHANNEL_DOWN,
+    DAILY,
+    HELD,
+    INCIDENT,
+    MORNING,
+    TEST,
+    Incident,
+    State,
+    Story,
+)
 from paidwatch.core.text import units
 from tests.channels.fakes.discord import violations as discord_violations
 from tests.channels.fakes.receiver import LARGEST
 from tests.channels.fakes.slack import LIVE, texts_of
 from tests.channels.fakes.slack import violations as slack_violations
-from tests.channels.stories import NOW, message
+from tests.channels.stories import NOW, Reach, message, story
 
 HOSTILE = [
     "",
@@ -103,8 +121,8 @@ class Page(HTMLParser):
 
 def holds(notice: Notice) -> None:
     """Assert everything about one notice on every channel."""
-    full, plain = slack.payload(notice), slack.plain_payload(notice)
-    assert slack_violations(full) == slack_violations(plain) == []
+    full, plain, reply = slack.payload(notice), slack.plain_payload(notice), slack.reply_payload(notice)
+    assert slack_violations(full) == slack_violations(plain) == slack_violations(reply) == []
     assert [text for text in texts_of(full) if text["type"] == "mrkdwn" and not _constant(text["text"])] == []
     json.dumps(full, ensure_ascii=False).encode()
 
@@ -113,6 +131,15 @@ def holds(notice: Notice) -> None:
     assert [text for text in _of_discord(shown) if _alive_in_discord(text)] == []
     json.dumps(shown, ensure_ascii=False).encode()
 
+    assert 0 < units(discord.thread_name(notice)) <= 100
+
+    for reach in (Reach(250, 32_768), Reach(20, 160)):
+        title, text = apprise.shorten(notice, reach)
+        assert units(title) <= (reach.title_maxlen or 250)
+        assert units(text) <= reach.body_maxlen
+        assert not set("<>[]`") & set(title + text)
+        assert "://" not in title + text
+        assert "@" not in (title + text).replace("@\u2060", "")
     body = webhook.body_of(message(notice))
     assert len(body) <= LARGEST
     json.loads(body)
@@ -206,28 +233,139 @@ def test_hostile_text_in_every_place_holds(text: str) -> None:
     )
 
 
-def test_ten_thousand_random_strings_hold() -> None:
-    chance = random.Random(41)
+class Scribe:
+    """Writes strings that are random or hostile, and counts them."""
 
-    def text() -> str:
-        length = chance.choice([0, 1, 3, 5, 10, 20, 40, 80, 80, 80, 300, 2500])
-        return "".join(chance.choices(ALPHABET, k=length)) if chance.random() < 0.8 else chance.choice(HOSTILE)
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.written = 0
 
-    for _ in range(250):
-        holds(
-            Notice(
-                word=chance.choice(list(Word)),
-                kind=text(),
-                alert_id=text(),
-                subject=text(),
-                summary=text(),
-                lines=tuple(Line(label=text(), value=text(), short=chance.random() < 0.5) for _ in range(17)),
-                command=text(),
-                open=chance.random() < 0.5,
-                at=NOW + timedelta(seconds=chance.randrange(10**6)),
-                extra={"a": text()},
-            )
+    def text(self) -> str:
+        self.written += 1
+        if self.chance.random() < 0.2:
+            return self.chance.choice(HOSTILE)
+        length = self.chance.choice([0, 1, 3, 5, 10, 20, 40, 80, 80, 80, 300, 2500])
+        return "".join(self.chance.choices(ALPHABET, k=length))
+
+    def texts(self, most: int) -> tuple[str, ...]:
+        return tuple(self.text() for _ in range(self.chance.randrange(most)))
+
+    def when(self) -> datetime:
+        return NOW + timedelta(seconds=self.chance.randrange(-(10**7), 10**6))
+
+    def number(self) -> Decimal:
+        return self.chance.choice([Decimal("14.99"), Decimal("NaN"), Decimal("1E+50"), Decimal("-0.000000000001")])
+
+    def notice(self) -> Notice:
+        return Notice(
+            word=self.chance.choice(list(Word)),
+            kind=self.text(),
+            alert_id=self.text(),
+            subject=self.text(),
+            summary=self.text(),
+            lines=tuple(
+                Line(label=self.text(), value=self.text(), short=self.chance.random() < 0.5) for _ in range(17)
+            ),
+            command=self.text(),
+            open=self.chance.random() < 0.5,
+            at=self.when(),
+            extra={"a": self.text()},
         )
+
+    def story(self, kind: str) -> Story:
+        """A story of this kind in which everything that could come from outside does."""
+        names = ["alert_id", "payment_id", "user_id", "user_label", "plan_id", "currency", "method", "reference"]
+        words = ["status", "cause", "detail", "delay", "acked_by", "ended_by", "ended_why", "about_channel"]
+        said: dict[str, Any] = {name: self.text() for name in names + words}
+        state = self.chance.choice(list(State))
+        over = state is State.RESOLVED
+        return Story(
+            **said,
+            kind=kind,
+            state=state,
+            revision=self.chance.randrange(9),
+            reminders=self.chance.randrange(9),
+            announced=self.chance.random() < 0.5,
+            opened_at=self.when(),
+            resolved_at=self.when() if over else None,
+            outcome=self.chance.choice(list(Outcome)) if over else None,
+            acked_until=self.when() if state is State.ACKED else None,
+            severity=self.chance.choice(list(Severity)),
+            escalated=self.chance.random() < 0.3,
+            escalated_from=self.chance.choice([None, self.number()]),
+            amount=self.chance.choice([None, self.number()]),
+            paid_at=self.chance.choice([None, self.when()]),
+            noticed_at=self.when(),
+            due_at=self.when(),
+            sharing=self.chance.randrange(3),
+            activation=self.texts(4),
+            digest=self.texts(4),
+            members=self.texts(60),
+            members_total=self.chance.randrange(1000),
+            waiting=self.chance.randrange(1000),
+            incident=Incident(
+                kind_of=self.chance.choice([*GapKind, self.text()]),
+                method=self.text(),
+                started_at=self.when(),
+                total=self.chance.randrange(10**6),
+                open=self.chance.randrange(10**6),
+                rescued=self.chance.randrange(10**6),
+                otherwise=self.chance.randrange(10**6),
+                money_at_risk={self.text(): self.number() for _ in range(self.chance.randrange(9))},
+                oldest_paid_at=self.when(),
+                causes=tuple((cause, self.chance.randrange(999)) for cause in self.texts(4)),
+            ),
+        )
+
+
+def test_ten_thousand_random_strings_hold() -> None:
+    scribe = Scribe(41)
+    while scribe.written < 10_000:
+        holds(scribe.notice())
+
+
+KINDS = (*(kind.value for kind in GapKind), AUDIT, BASELINE, CHANNEL_DOWN, DAILY, HELD, INCIDENT, MORNING, TEST, "<x>")
+
+
+def test_ten_thousand_random_strings_in_stories_of_every_kind_hold() -> None:
+    scribe = Scribe(42)
+    told: Counter[Word] = Counter()
+    while scribe.written < 10_000:
+        for kind in KINDS:
+            notice = render(scribe.story(kind), now=NOW)
+            told[notice.word] += 1
+            holds(notice)
+
+    assert set(told) == set(Word)
+
+
+def test_a_bundle_of_ten_thousand_random_stories_holds() -> None:
+    scribe = Scribe(43)
+    while scribe.written < 10_000:
+        lines = [line_of(scribe.story(kind), now=NOW) for kind in KINDS]
+        assert max(units(line) for line in lines) <= LONGEST_MEMBER
+        holds(render(replace(scribe.story(HELD), members=tuple(lines)), now=NOW))
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("kind", [GapKind.PAID_NOT_ACTIVE, CHANNEL_DOWN, HELD, INCIDENT])
+def test_hostile_text_in_every_place_of_a_story_holds(kind: str, text: str) -> None:
+    names = ["alert_id", "payment_id", "user_id", "user_label", "plan_id", "currency", "method", "reference", "status"]
+    words = ["cause", "detail", "delay", "acked_by", "about_channel"]
+    many = Incident(
+        kind_of=text,
+        method=text,
+        started_at=NOW,
+        total=1,
+        open=1,
+        rescued=0,
+        otherwise=0,
+        money_at_risk={text: Decimal(1)},
+        causes=((text, 1),),
+    )
+    lines = (text,) * 50
+    told = story(**dict.fromkeys(names + words, text), kind=kind, incident=many, members=lines, digest=lines)
+    holds(render(told, now=NOW))
 
 
 @pytest.mark.parametrize("short", [True, False])

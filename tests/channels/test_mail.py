@@ -1,6 +1,7 @@
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import anyio
@@ -10,12 +11,15 @@ from pydantic import SecretStr
 from paidwatch.channels import build
 from paidwatch.channels.letter import compose, text_of
 from paidwatch.channels.settings import MailSettings, Tls
+from paidwatch.core.model import Outcome
+from paidwatch.core.render import render
+from paidwatch.core.story import State
 from paidwatch.core.text import units
 from paidwatch.errors import ConfigError, DeliveryError, Fault
-from paidwatch.ports import Transport
+from paidwatch.ports import Message, Transport
 from tests.channels.conftest import CANARY, SHORT
 from tests.channels.fakes.smtp import Post, posting
-from tests.channels.stories import CASES, message, notice_of
+from tests.channels.stories import CASES, GRACE, message, notice_of, story
 
 MESSAGE = message(notice_of("new_paid_not_active"))
 LETTER = {"sender": "paidwatch@example.org", "recipients": ("ops@example.org", "boss@example.org")}
@@ -228,3 +232,57 @@ def test_the_same_message_is_the_same_mail_and_a_mail_is_small() -> None:
 
     assert made[0].mail.as_bytes() == made[1].mail.as_bytes()
     assert made[0].size == len(made[0].mail.as_bytes()) < 20_000
+
+
+def over_midnight() -> list[Message]:
+    """One story: opened before midnight, reminded after it, ended the day after."""
+    opened = datetime(2026, 3, 14, 23, 58, tzinfo=UTC)
+    told = story(opened_at=opened, paid_at=opened - GRACE, noticed_at=opened - GRACE, due_at=opened)
+    ended = replace(
+        told, state=State.RESOLVED, announced=True, outcome=Outcome.ACTIVATED, resolved_at=opened + timedelta(days=1)
+    )
+    return [
+        message(render(told, now=opened), key="a.41.1"),
+        message(render(replace(told, announced=True), now=opened + timedelta(minutes=30)), key="a.41.2"),
+        message(render(ended, now=opened + timedelta(days=1, seconds=1)), key="a.41.3"),
+    ]
+
+
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_conversation_survives_midnight_and_restarts(
+    post: Post, session: aiohttp.ClientSession, remembered: bool
+) -> None:
+    earlier: Mapping[str, str] = {}
+    for told in over_midnight():
+        restarted = build("mail", settings_for(post), session=session)
+        receipt = await restarted.send(replace(told, earlier=earlier))
+        earlier = receipt.reference if remembered else {}
+
+    root, reminder, last = post.mails
+    assert {mail["Date"].datetime.date().isoformat() for mail in post.mails} == {"2026-03-14", "2026-03-15"}
+    assert {mail["Subject"] for mail in post.mails} == {root["Subject"]}
+    assert root["References"] in reminder["References"]
+    assert root["References"] in last["References"]
+    assert len({mail["Message-ID"] for mail in post.mails}) == 3
+    if remembered:
+        assert reminder["In-Reply-To"] == last["In-Reply-To"] == root["Message-ID"]
+
+
+async def test_another_attempt_on_another_day_has_the_same_message_id(
+    post: Post, session: aiohttp.ClientSession
+) -> None:
+    told, later, _ = over_midnight()
+    await build("mail", settings_for(post), session=session).send(told)
+    await build("mail", settings_for(post), session=session).send(replace(told, notice=later.notice))
+
+    assert post.mails[0]["Message-ID"] == post.mails[1]["Message-ID"]
+    assert post.mails[0]["References"] == post.mails[1]["References"]
+    assert post.mails[0]["Date"] != post.mails[1]["Date"]
+
+
+async def test_a_story_whose_count_changes_keeps_its_subject(post: Post, transport: Transport) -> None:
+    first = await transport.send(message(notice_of("incident_new")))
+    await transport.send(message(notice_of("incident_still"), key="a.41.2", earlier=first.reference))
+
+    assert notice_of("incident_new").subject != notice_of("incident_still").subject
+    assert post.mails[0]["Subject"] == post.mails[1]["Subject"]

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from paidwatch.channels.slack import BROKEN, OURS
+from paidwatch.channels.slack_words import WEBHOOK
 from paidwatch.errors import DeliveryError, Fault
 from tests.channels.conftest import Bench, bench_for
 from tests.channels.fakes.slack import texts_of, violations
@@ -43,7 +43,7 @@ async def test_any_other_200_was_not_taken(bench: Bench, body: str) -> None:
     assert len(bench.http.received) == 1
 
 
-@pytest.mark.parametrize("word", sorted(OURS))
+@pytest.mark.parametrize("word", sorted(WEBHOOK.ours))
 @pytest.mark.parametrize("as_json", [False, True])
 async def test_a_message_that_slack_calls_malformed_is_sent_once_more_as_text(
     bench: Bench, word: str, as_json: bool
@@ -71,7 +71,7 @@ async def test_it_is_never_sent_a_third_time(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 400, 403, 404, 410])
-@pytest.mark.parametrize("word", sorted(BROKEN))
+@pytest.mark.parametrize("word", sorted(WEBHOOK.broken))
 async def test_a_broken_channel_is_asked_once(bench: Bench, word: str, status: int) -> None:
     bench.http.then(status, body=word)
 

@@ -6,8 +6,10 @@ from datetime import timedelta
 import aiohttp
 import pytest
 from pydantic import SecretStr
+from yarl import URL
 
 from paidwatch.channels import build
+from paidwatch.channels.http import MOST_ANSWER, Exchange, Limits
 from paidwatch.channels.settings import WebhookSettings
 from paidwatch.channels.webhook import read_key, sign
 from paidwatch.errors import ConfigError, DeliveryError, Fault
@@ -113,3 +115,41 @@ async def test_the_body_holds_the_facts_for_machines(bench: Bench) -> None:
     assert body["data"]["facts"]["amount"] == "14.99"
     assert body["data"]["facts"]["payment_id"] == "12"
     assert "someone@example.org" not in json.dumps(body)
+
+
+NEW_KEY = "whsec_bmV3bmV3bmV3bmV3bmV3bmV3"
+
+
+@pytest.mark.parametrize("knows", [b"c4naryS3cretT0ken", b"newnewnewnewnewnew"])
+async def test_during_a_rotation_a_receiver_with_either_key_takes_it(
+    bench: Bench, session: aiohttp.ClientSession, knows: bytes
+) -> None:
+    receiver_of(bench).key = knows
+    both = replace(settings_of(bench), secrets=(SecretStr(NEW_KEY), *settings_of(bench).secrets))
+
+    receipt = await build("ops", both, session=session, clock=FixedClock()).send(MESSAGE)
+
+    assert receipt.code == "204"
+
+
+async def test_after_a_rotation_the_old_key_signs_nothing(bench: Bench, session: aiohttp.ClientSession) -> None:
+    new = replace(settings_of(bench), secrets=(SecretStr(NEW_KEY),))
+
+    with pytest.raises(DeliveryError):
+        await build("ops", new, session=session, clock=FixedClock()).send(MESSAGE)
+
+
+async def test_a_message_is_an_event_and_not_an_edit(bench: Bench) -> None:
+    first = await bench.transport.send(MESSAGE)
+    await bench.transport.send(message(notice_of("resolved"), key="a.41.2", earlier=first.reference))
+
+    assert len(receiver_of(bench).taken) == 2
+
+
+@pytest.mark.parametrize("size", [1, MOST_ANSWER, MOST_ANSWER + 1, 40 * MOST_ANSWER])
+async def test_of_an_answer_64_kib_are_read(bench: Bench, session: aiohttp.ClientSession, size: int) -> None:
+    bench.http.then(200, body="x" * size)
+
+    answer = await Exchange(session, Limits()).request("POST", URL(bench.http.base), body=b"{}")
+
+    assert len(answer.body) == min(size, MOST_ANSWER)

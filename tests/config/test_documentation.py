@@ -16,8 +16,9 @@ EXAMPLE = ROOT / "systemd" / "paidwatch.toml"
 
 def expected_row(key: Key) -> str:
     """The row of the documentation that says what the model says."""
+    choices = ", ".join(f"`{choice}`" for choice in key.choices)
     if key.choices:
-        kind = f"one of {', '.join(f'`{choice}`' for choice in key.choices)}"
+        kind = f"{'list' if key.items else 'one'} of {choices}"
     else:
         kind = f"{key.kind} of {key.items}" if key.items else str(key.kind)
     if key.required:
@@ -31,6 +32,8 @@ def expected_row(key: Key) -> str:
 
 def expected_heading(key: Key) -> str:
     section = f"[{'.'.join(key.path[:-1]).replace(ANY_NAME, 'NAME')}]"
+    if key.repeated:
+        return f"## `[{section}]`"
     return f'### `{section} type = "{key.variant}"`' if key.variant else f"## `{section}`"
 
 
@@ -53,7 +56,7 @@ def test_every_key_is_documented_as_it_is_and_nothing_else_is() -> None:
 
 
 def test_every_section_has_a_heading() -> None:
-    headings = set(re.findall(r"^#+ `(\[[\w.]+\])", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
+    headings = set(re.findall(r"^#+ `(\[+[\w.]+\]+)", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE))
     assert headings == {expected_heading(key).split("`")[1].split(" ")[0] for key in all_keys()}
 
 
@@ -78,6 +81,7 @@ def test_what_the_example_calls_a_default_is_one(tmp_path: Path) -> None:
         load(None, {"database.dsn": "postgresql://x"}, environ={}, default_file=tmp_path / "x"),
     )
     different = {"runtime_role", "dsn", "by_method", "max_amount", "channels"}
+    different |= {"quiet_hours", "heartbeat_url", "routes", "escalations"}
     for name in type(shown).model_fields:
         if name not in different:
             ours, default = getattr(shown, name), getattr(bare, name)

@@ -78,8 +78,8 @@ reminders = "30m"
         (14, "activation.require_corroboration", "must be true or false"),
         (17, "channels.ops.url", "would send in clear text over the internet"),
         (18, "channels.Ops", "is not a usable name"),
-        (22, "channels.other.type", '"apprise" is not available in this version'),
-        (23, "channels.nothing.type", "is missing; it is one of slack, discord, email, webhook"),
+        (21, "channels.other.urls", "is missing"),
+        (23, "channels.nothing.type", "is missing; it is one of slack, discord, email, webhook, apprise"),
         (24, "channels.mail.sender", "is missing"),
         (27, "channels.mail.tls", '"none" would send in clear text over the network'),
         (28, "channels.mail.recipients", "must not be empty"),
@@ -202,8 +202,10 @@ NEEDED = {
     "discord": {"type": "discord", "url": "https://chat.example.org/x"},
     "email": {"type": "email", "host": "smtp.example.org", "sender": "a@example.org", "recipients": "a@example.org"},
     "webhook": {"type": "webhook", "url": "https://chat.example.org/x"},
+    "apprise": {"type": "apprise", "urls": "ntfy://chat.example.org/x"},
 }
 EVERY_KEY = sorted({(".".join(key.path).replace("*", "ops"), key.variant) for key in all_keys()})
+REPEATED = {".".join(key.path) for key in all_keys() if key.repeated}
 WORDS = ("paid", "auto", "pending", "failed", "reversed", "activated", "deliberate")
 
 
@@ -211,8 +213,9 @@ WORDS = ("paid", "auto", "pending", "failed", "reversed", "activated", "delibera
 def test_no_error_repeats_a_value(tmp_path: Path, dotted: str, variant: str) -> None:
     """A secret pasted at the wrong place, in any form, is not shown; only status words are."""
     section, _dot, name = dotted.rpartition(".")
-    head = "".join(
-        f"{section}.{key} = {[value] if key == 'recipients' else repr(value)}\n"
+    table = f"[[{section}]]\n" if dotted in REPEATED else ""
+    head = table + "".join(
+        f"{section}.{key} = {[value] if key in {'recipients', 'urls'} else repr(value)}\n"
         for key, value in NEEDED.get(variant, {}).items()
         if key != name
     )
@@ -228,14 +231,14 @@ def test_no_error_repeats_a_value(tmp_path: Path, dotted: str, variant: str) -> 
     file = tmp_path / "paidwatch.toml"
     errors: list[ConfigError] = []
     for form in forms:
-        file.write_text(f"{head}{dotted} = {form}\n")
+        file.write_text(f"{head}{name if table else dotted} = {form}\n")
         try:
             load(file, environ={"PGHOST": "localhost"})
         except ConfigError as caught:
             errors.append(caught)
     assert errors, "no form was wrong, so nothing was tested"
     for error in errors:
-        assert error.__suppress_context__
+        assert error.__suppress_context__ or error.__context__ is None
         said = f"{error} {error.message} {error.remedy} {error!r} {error.__cause__}"
         assert CANARY not in said or name in WORDS
 

@@ -139,7 +139,7 @@ def test_the_default_of_auto_follows_paid(tmp_path: Path) -> None:
         ('[http]\npublic_url = "ftp://x"', "http.public_url is not an http or https address"),
         ("grace = 5", "grace must be a table"),
         ("channels.ops = 5", "channels.ops must be a table"),
-        ('[channels.ops]\ntype = "pager"', "channels.ops.type must be one of slack, discord, email, webhook"),
+        ('[channels.ops]\ntype = "pager"', "channels.ops.type must be one of slack, discord, email, webhook, apprise"),
     ],
 )
 def test_what_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -275,8 +275,8 @@ thread_id = "42"
 [channels.hook]
 type = "webhook"
 url = "https://a.example/w"
-secret = "first"
-secrets = ["second"]
+secret = "whsec_Zmlyc3Q="
+secrets = ["c2Vjb25k"]
 """,
     ).channels
     slack, discord, hook, mail = (settings[name] for name in ("ops", "team", "hook", "mail"))
@@ -287,8 +287,8 @@ secrets = ["second"]
     assert SlackSettings(url=slack.url, pace=slack.pace).pace == timedelta(seconds=2)
     assert DiscordSettings(url=discord.url, thread_id=discord.thread_id, pace=discord.pace).thread_id == "42"
     assert [key.get_secret_value() for key in WebhookSettings(url=hook.url, secrets=hook.keys).secrets] == [
-        "first",
-        "second",
+        "whsec_Zmlyc3Q=",
+        "c2Vjb25k",
     ]
     made = MailSettings(
         host=mail.host,
@@ -311,21 +311,37 @@ headers = { Authorization = "Bearer canary-1" }
 [channels.ops]
 type = "webhook"
 url = "https://a.example/canary-2"
-secret = "canary-3"
-secrets = ["canary-4"]
+secret = "whsec_canary/3"
+secrets = ["canary/4"]
+[channels.bot]
+type = "slack"
+token = "xoxb-canary-5"
+channel = "C1"
+[channels.other]
+type = "apprise"
+urls = ["ntfy://canary-6", "tgram://canary-7/8"]
+[alerts]
+heartbeat_url = "https://a.example/canary-8"
 [http]
-token = "canary-5"
+token = "canary-9"
 [providers.stripe]
-secret = "canary-6"
-api_key = "canary-7"
+secret = "canary-10"
+api_key = "canary-11"
 """,
     )
     assert settings.secrets() == {
         DSN,
         "Bearer canary-1",
         "https://a.example/canary-2",
-        *(f"canary-{number}" for number in range(3, 8)),
+        "whsec_canary/3",
+        "canary/4",
+        "xoxb-canary-5",
+        "ntfy://canary-6",
+        "tgram://canary-7/8",
+        "https://a.example/canary-8",
+        *(f"canary-{number}" for number in range(9, 12)),
     }
+    assert "canary" not in settings.shown()
     assert "canary" not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
 

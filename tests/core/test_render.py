@@ -3,7 +3,9 @@
 import re
 from dataclasses import replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,9 +13,13 @@ from hypothesis import strategies as st
 
 from paidwatch.core.model import GapKind, Notice, Outcome, Word
 from paidwatch.core.phrases import ending, wrong
-from paidwatch.core.render import LONGEST, MOST_LINES, render
-from paidwatch.core.story import BASELINE, TEST, State, Story
-from tests.channels.stories import NOW, OPENED, plain, resolved, story
+from paidwatch.core.render import line_of, render
+from paidwatch.core.routing import Severity
+from paidwatch.core.said import LONGEST, MOST_LINES
+from paidwatch.core.story import AUDIT, BASELINE, CHANNEL_DOWN, DAILY, HELD, INCIDENT, MORNING, TEST, State, Story
+from tests.channels.stories import NOW, OPENED, acked, channel_down, incident, plain, resolved, story
+
+KINDS = (AUDIT, BASELINE, CHANNEL_DOWN, DAILY, HELD, INCIDENT, MORNING, TEST)
 
 
 def shown(notice: Notice) -> dict[str, str | datetime]:
@@ -41,7 +47,29 @@ def everything(notice: Notice) -> str:
         (plain(kind=BASELINE, state=State.RESOLVED, outcome=Outcome.DISMISSED), Word.DIGEST),
         (plain(kind=TEST), Word.TEST),
         (plain(kind=TEST, state=State.RESOLVED, announced=True), Word.TEST),
-        (plain(kind="channel_down"), Word.NEW),
+        (story(escalated=True), Word.ESCALATED),
+        (story(escalated=True, announced=True), Word.STILL),
+        (acked(announced=False), Word.NEW),
+        (acked(announced=False, escalated=True), Word.ESCALATED),
+        (acked(), Word.STILL),
+        (resolved(escalated=True, announced=False), Word.RESOLVED),
+        (resolved(outcome=Outcome.DISMISSED), Word.RESOLVED),
+        (resolved(outcome=Outcome.EXPIRED), Word.STILL),
+        (resolved(outcome=Outcome.EXPIRED, announced=False), Word.STILL),
+        (incident(), Word.NEW),
+        (incident(announced=True), Word.STILL),
+        (incident(escalated=True), Word.ESCALATED),
+        (incident(announced=True, state=State.RESOLVED), Word.RESOLVED),
+        (channel_down(), Word.NEW),
+        (channel_down(announced=True), Word.STILL),
+        (channel_down(announced=True, state=State.RESOLVED), Word.RESOLVED),
+        (plain(kind=HELD, state=State.RESOLVED), Word.DIGEST),
+        (plain(kind=MORNING), Word.DIGEST),
+        (plain(kind=DAILY, state=State.RESOLVED, outcome=Outcome.DISMISSED), Word.DIGEST),
+        (plain(kind=AUDIT), Word.NEW),
+        (plain(kind=AUDIT, state=State.RESOLVED), Word.NEW),
+        (plain(kind=AUDIT, announced=True, state=State.RESOLVED), Word.RESOLVED),
+        (plain(kind="of_a_later_version"), Word.NEW),
     ],
 )
 def test_the_word(told: Story, word: Word) -> None:
@@ -89,7 +117,7 @@ def test_a_gap_that_closed_before_it_could_be_told_is_one_truthful_message() -> 
     assert facts["Gap since"] == OPENED
     assert facts["Closed"] == OPENED + timedelta(minutes=5)
     assert facts["Delay"] == (
-        "the gap closed before this channel was told of it; "
+        "the gap was closed before this channel was told of it; "
         "this channel was reached 5 h 55 min after the gap was closed"
     )
 
@@ -99,12 +127,15 @@ def test_nothing_closed_is_said_in_the_present() -> None:
         notice = render(resolved(kind=kind.value, outcome=outcome, announced=announced), now=NOW)
         assert wrong(kind).now not in notice.summary
         assert notice.summary.endswith(ending(kind, outcome))
-        assert notice.command == ""
+        assert (notice.command == "") is (outcome is not Outcome.EXPIRED)
+        assert not notice.open
 
 
 def test_every_kind_and_every_outcome_has_words_of_its_own() -> None:
-    assert len({wrong(kind).brief for kind in GapKind}) == len(GapKind)
-    assert len({wrong(kind).now for kind in GapKind} | {wrong(kind).then for kind in GapKind}) == 2 * len(GapKind)
+    words = [wrong(kind) for kind in GapKind]
+    assert len({word.brief for word in words}) == len({word.many for word in words}) == len(GapKind)
+    sentences = {said for word in words for said in (word.now, word.then, word.many_now, word.many_then)}
+    assert len(sentences) == 4 * len(GapKind)
     assert len({ending(None, outcome) for outcome in [*Outcome, None]}) == len(Outcome) + 1
 
 
@@ -112,6 +143,94 @@ def test_taking_access_back_is_no_debt() -> None:
     notice = render(resolved(kind=GapKind.REVERSED_BUT_ACTIVE.value, outcome=Outcome.REVERSED), now=NOW)
 
     assert notice.summary == "Nothing of the access is left to take back."
+
+
+def test_what_expired_is_not_called_closed() -> None:
+    ended = OPENED + timedelta(days=30)
+    known = render(resolved(outcome=Outcome.EXPIRED, resolved_at=ended), now=ended)
+    unheard = render(resolved(outcome=Outcome.EXPIRED, resolved_at=ended, announced=False), now=ended)
+
+    assert known.summary == "Nobody closed it for so long that paidwatch follows it no further."
+    assert unheard.summary == (
+        "An alert was open for 30 d. The payment was complete, the grace period was over, and the user was not "
+        f"active. {known.summary}"
+    )
+    for notice in (known, unheard):
+        facts = shown(notice)
+        assert facts["Expired"] == ended
+        assert "Closed" not in facts
+        assert "closed before" not in str(facts.get("Delay"))
+        assert notice.command == "paidwatch activate 7 --payment 12 --dry-run"
+
+
+def test_a_dismissal_names_its_author_and_the_reason() -> None:
+    notice = render(resolved(outcome=Outcome.DISMISSED, ended_by="ann", ended_why="paid twice"), now=NOW)
+
+    assert notice.summary == "A person dismissed it as no gap."
+    assert shown(notice)["Dismissed"] == "by ann: paid twice"
+    assert "Dismissed" not in shown(render(resolved(outcome=Outcome.DISMISSED), now=NOW))
+    assert "Dismissed" not in shown(render(resolved(ended_by="ann"), now=NOW))
+
+
+def test_who_looks_after_it_is_said_and_until_when() -> None:
+    until = OPENED + timedelta(hours=2)
+    notice = render(acked(), now=OPENED + timedelta(minutes=32))
+
+    assert notice.open
+    assert notice.summary == (
+        "Open for 32 min, acknowledged by ann until 2026-03-14 11:28:53 UTC; reminders are stopped. "
+        "The payment is complete, the grace period is over, and the user is not active."
+    )
+    assert shown(notice)["Quiet until"] == until
+    assert notice.command == "paidwatch activate 7 --payment 12 --dry-run"
+    first = render(acked(announced=False), now=NOW).summary
+    assert first.startswith("Acknowledged by ann until 2026-03-14 11:28:53 UTC; reminders are stopped. The payment")
+
+
+def test_an_acknowledgement_that_is_over_is_said_to_be_over() -> None:
+    notice = render(story(announced=True, acked_by="ann"), now=OPENED + timedelta(hours=2))
+
+    assert notice.summary.startswith("Open for 2 h; the acknowledgement by ann is over. The payment")
+    assert "Quiet until" not in shown(notice)
+
+
+@pytest.mark.parametrize(
+    ("change", "after", "why"),
+    [
+        ({}, 60, "it came here because it is open for 1 h"),
+        (
+            {"escalated_from": Decimal("500.00")},
+            15,
+            "it came here because it is open for 15 min, and 500.00 or more is at stake",
+        ),
+    ],
+)
+def test_an_escalation_says_why_it_came_here(change: dict[str, Any], after: int, why: str) -> None:
+    notice = render(story(escalated=True, **change), now=OPENED + timedelta(minutes=after))
+
+    assert shown(notice)["Escalated"] == why
+    assert "nobody has acknowledged it" in notice.summary
+    assert "Escalated" not in shown(render(story(escalated=True, announced=True), now=NOW))
+
+
+def test_how_to_take_over_is_said_once_there_were_reminders() -> None:
+    command = "paidwatch alerts ack 41 --for 2h"
+
+    assert shown(render(story(announced=True), now=NOW))["Take over"] == command
+    assert shown(render(story(escalated=True), now=NOW))["Take over"] == command
+    for told in (
+        story(),
+        acked(),
+        resolved(),
+        resolved(outcome=Outcome.EXPIRED),
+        story(announced=True, alert_id="$(x)"),
+    ):
+        assert "Take over" not in shown(render(told, now=NOW))
+
+
+def test_low_severity_is_said() -> None:
+    assert shown(render(story(severity=Severity.LOW), now=NOW))["Severity"] == "low"
+    assert "Severity" not in shown(render(story(), now=NOW))
 
 
 @pytest.mark.parametrize(
@@ -183,6 +302,11 @@ def test_names_are_masked_wherever_they_stand() -> None:
         cause=f"for {address}",
         activation=(f"would set {address}",),
         digest=(address,),
+        members=(address,),
+        about_channel=address,
+        acked_by=address,
+        ended_by=address,
+        ended_why=address,
         delay=f"waited for {address}",
         status=address,
         plan_id=address,
@@ -192,7 +316,24 @@ def test_names_are_masked_wherever_they_stand() -> None:
         user_id=address,
     )
 
-    for shape in (told, replace(told, announced=True), replace(told, kind="other"), replace(told, kind=BASELINE)):
+    gathered = incident().incident
+    assert gathered is not None
+    hostile = replace(
+        gathered, kind_of=address, method=address, causes=((address, 1),), money_at_risk={address: Decimal(1)}
+    )
+    shapes = [
+        replace(
+            told,
+            kind=kind,
+            incident=hostile,
+            announced=announced,
+            state=state,
+            outcome=Outcome.DISMISSED if state is State.RESOLVED else None,
+        )
+        for kind, announced, state in product([*GapKind, *KINDS, "other"], [True, False], State)
+    ]
+    for shape in shapes:
+        assert "xample" not in line_of(shape, now=NOW)
         notice = render(shape, now=NOW)
         assert "omeone" not in everything(notice)
         assert "xample" not in everything(notice)

@@ -71,6 +71,8 @@ def configuration(database: Database, sink: Sink | None = None, *extra: Sections
         "http": {"listen": ""},
         "log": {"format": "json", "level": "debug"},
         "daemon": {"linger": "5ms"},
+        # One message per gap and none by the clock, unless a test is about incidents or digests.
+        "alerts": {"storm_threshold": 1_000_000, "storm_window": "1ms", "digest_at": ""},
     }
     return toml(merged(base, application(database.shape), channels, *extra))
 

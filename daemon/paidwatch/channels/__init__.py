@@ -5,11 +5,20 @@ from typing import assert_never
 
 import aiohttp
 
+from paidwatch.channels.apprise import Apprise
 from paidwatch.channels.discord import Discord
 from paidwatch.channels.http import Limits
 from paidwatch.channels.mail import Mail
-from paidwatch.channels.settings import DiscordSettings, MailSettings, Settings, SlackSettings, WebhookSettings
+from paidwatch.channels.settings import (
+    AppriseSettings,
+    DiscordSettings,
+    MailSettings,
+    Settings,
+    SlackSettings,
+    WebhookSettings,
+)
 from paidwatch.channels.slack import Slack
+from paidwatch.channels.slack_bot import SlackBot
 from paidwatch.channels.webhook import Webhook
 from paidwatch.clock import SystemClock
 from paidwatch.ports import Clock, Transport
@@ -33,12 +42,15 @@ def build(
     limits = limits or Limits()
     match settings:
         case SlackSettings():
-            return Slack(name, settings, session=session, clock=clock, limits=limits)
+            way = SlackBot if settings.token.get_secret_value() else Slack
+            return way(name, settings, session=session, clock=clock, limits=limits)
         case DiscordSettings():
             return Discord(name, settings, session=session, clock=clock, limits=limits)
         case MailSettings():
             return Mail(name, settings, limits=limits, tls=tls)
         case WebhookSettings():
             return Webhook(name, settings, session=session, clock=clock, limits=limits)
+        case AppriseSettings():
+            return Apprise(name, settings, limits=limits)
         case _ as unreachable:
             assert_never(unreachable)

@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from paidwatch.channels.settings import (
+    AppriseSettings,
     DiscordSettings,
     MailSettings,
     Settings,
@@ -10,16 +11,22 @@ from paidwatch.channels.settings import (
     Tls,
     WebhookSettings,
 )
-from paidwatch.config.channels import Channel, Discord, Email, Slack, Webhook
+from paidwatch.config.channels import Apprise, Channel, Discord, Email, Slack, Webhook
 
 
 def settings_of(section: Channel) -> Settings:
     """Return the settings that a section of the configuration stands for."""
     match section:
         case Slack():
-            return SlackSettings(url=section.url, pace=section.pace)
+            return SlackSettings(
+                url=section.url,
+                token=section.token,
+                channel=section.channel,
+                api_url=section.api_url.rstrip("/"),
+                pace=section.pace,
+            )
         case Discord():
-            return DiscordSettings(url=section.url, thread_id=section.thread_id, pace=section.pace)
+            return DiscordSettings(url=section.url, thread_id=section.thread_id, forum=section.forum, pace=section.pace)
         case Email():
             return MailSettings(
                 host=section.host,
@@ -32,9 +39,8 @@ def settings_of(section: Channel) -> Settings:
                 pace=section.pace,
             )
         case Webhook():
-            keys = (section.secret, *section.secrets)
-            return WebhookSettings(
-                url=section.url, secrets=tuple(key for key in keys if key.get_secret_value()), pace=section.pace
-            )
+            return WebhookSettings(url=section.url, secrets=section.keys, pace=section.pace)
+        case Apprise():
+            return AppriseSettings(urls=section.urls, pace=section.pace)
         case _ as unreachable:
             assert_never(unreachable)

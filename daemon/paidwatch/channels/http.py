@@ -195,6 +195,16 @@ def retry_after(answer: Answer, *, now: datetime) -> timedelta | None:
     return max((span for span in said if span is not None), default=None)
 
 
+def pause_after(answer: Answer) -> timedelta | None:
+    """Return how long a service that took this request wants no further one: until its count of requests is new.
+
+    Read are `X-RateLimit-Remaining` and `X-RateLimit-Reset-After`; None where there are requests left.
+    """
+    if (answer.headers.get("X-RateLimit-Remaining") or "").strip() != "0":
+        return None
+    return _seconds(answer.headers.get("X-RateLimit-Reset-After"))
+
+
 def _seconds(value: object) -> timedelta | None:
     """Read a number of seconds, rounded up to a millisecond so that it is never undercut."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):

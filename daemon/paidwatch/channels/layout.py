@@ -85,3 +85,9 @@ class Room:
 def shown(value: str | datetime) -> str:
     """Return a value as text, a time in UTC."""
     return stamp(value) if isinstance(value, datetime) else value
+
+
+def sentences(fact: Fact) -> list[str]:
+    """Return a fact as lines, its label before the first."""
+    lines = [shown(value) for value in fact.values]
+    return [f"{fact.label}: {lines[0]}", *lines[1:]] if fact.label else lines

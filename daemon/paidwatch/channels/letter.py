@@ -24,7 +24,8 @@ _VALUE: Final = 2000
 _MOST_FACTS: Final = 100
 _MOST_VALUES: Final = 100
 _WIDTH: Final = 78
-_LABEL_WIDTH: Final = 12
+_LABEL_WIDTH: Final = range(12, 21)
+"""The longest label decides, within these."""
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9.-]{1,200}")
 _COLOURS: Final = {
     Word.NEW: "#b3261e",
@@ -101,11 +102,15 @@ def _text_lines(notice: Notice) -> Iterator[str]:
     yield ""
     yield from _wrapped(clean(notice.summary))
     yield ""
-    for fact in _facts(notice):
-        label = fit(fact.label, _LABEL_WIDTH, escape=defang)
-        for value in _values(fact):
-            for line in _broken(defang(value), _WIDTH - _LABEL_WIDTH - 2):
-                yield f"{label:<{_LABEL_WIDTH}}  {line}"
+    facts = _facts(notice)
+    column = min(max([_LABEL_WIDTH[0], *(len(defang(fact.label)) for fact in facts)]), _LABEL_WIDTH[-1])
+    for fact in facts:
+        label = fit(fact.label, column, escape=defang)
+        values = _values(fact)
+        hanging = "" if len(values) == 1 else "  "
+        for value in values:
+            for line in _broken(defang(value), _WIDTH - column - 2, hanging):
+                yield f"{label:<{column}}  {line}"
                 label = ""
     if notice.command:
         yield ""
@@ -120,9 +125,9 @@ def _wrapped(text: str) -> list[str]:
     return _broken(fit(text, _VALUE, escape=defang), _WIDTH)
 
 
-def _broken(text: str, width: int) -> list[str]:
+def _broken(text: str, width: int, hanging: str = "") -> list[str]:
     """Break between words; a word that is too long stays whole, so that it can be copied."""
-    return wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    return wrap(text, width, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 _GREY: Final = "color:#5c6370"
@@ -137,6 +142,9 @@ _COMMAND: Final = (
 )
 _FOOT: Final = f"margin:0;padding:10px 22px;border-top:1px solid #e6e8ec;{_GREY};font-size:13px"
 _CELL: Final = "padding:5px 0;border-top:1px solid #eef0f3;vertical-align:top"
+
+_ITEM: Final = "padding:1px 0 4px 14px;text-indent:-14px;font-size:14px"
+"""One of several values: what it wraps into is indented."""
 
 
 def html_of(notice: Notice) -> str:
@@ -170,10 +178,13 @@ def html_of(notice: Notice) -> str:
 
 
 def _row(fact: Fact) -> str:
-    values = "<br>".join(_h(value) for value in _values(fact))
+    values = _values(fact)
+    said = (
+        _h(values[0]) if len(values) == 1 else "\n".join(f'<div style="{_ITEM}">{_h(value)}</div>' for value in values)
+    )
     return (
         f'<tr><td style="{_CELL};padding-right:16px;{_GREY};white-space:nowrap">{_h(fact.label)}</td>'
-        f'<td style="{_CELL};width:100%;overflow-wrap:anywhere">{values}</td></tr>'
+        f'<td style="{_CELL};width:100%;overflow-wrap:anywhere">{said}</td></tr>'
     )
 
 

@@ -17,12 +17,22 @@ class Tls(StrEnum):
     """Clear text, to this machine only."""
 
 
+def _no_secret() -> SecretStr:
+    return SecretStr("")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlackSettings:
-    """A Slack incoming webhook."""
+    """Slack: by an incoming webhook, or by a bot token and a channel."""
 
-    url: SecretStr
-    """The address is the credential."""
+    url: SecretStr = field(default_factory=_no_secret)
+    """Address of the incoming webhook, which is the credential; empty where there is a token."""
+    token: SecretStr = field(default_factory=_no_secret)
+    """Bot token; what is sent with it can be edited and answered in a thread."""
+    channel: str = ""
+    """Id or name of the channel that the bot writes to."""
+    api_url: str = "https://slack.com/api"
+    """Where the methods of the Web API are, without a slash at the end."""
     pace: timedelta | None = None
     """Least time between two requests, where the service's documented rate is not to be used."""
 
@@ -35,6 +45,8 @@ class DiscordSettings:
     """The address is the credential."""
     thread_id: str = ""
     """Thread to write to; empty: the webhook's own channel."""
+    forum: bool = False
+    """The channel is a forum: every story becomes a thread of its own."""
     pace: timedelta | None = None
 
 
@@ -49,7 +61,7 @@ class MailSettings:
     tls: Tls = Tls.STARTTLS
     username: str = ""
     """Empty: no login."""
-    password: SecretStr = field(default_factory=lambda: SecretStr(""))
+    password: SecretStr = field(default_factory=_no_secret)
     pace: timedelta | None = None
 
 
@@ -63,4 +75,13 @@ class WebhookSettings:
     pace: timedelta | None = None
 
 
-Settings = SlackSettings | DiscordSettings | MailSettings | WebhookSettings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppriseSettings:
+    """Whatever Apprise reaches."""
+
+    urls: tuple[SecretStr, ...]
+    """Apprise's own addresses; each one is a credential."""
+    pace: timedelta | None = None
+
+
+Settings = SlackSettings | DiscordSettings | MailSettings | WebhookSettings | AppriseSettings

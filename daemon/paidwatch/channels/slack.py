@@ -14,32 +14,15 @@ from typing import Final
 
 import aiohttp
 
-from paidwatch.channels.http import Answer, Exchange, Limits, parse_url, refuse
-from paidwatch.channels.layout import NOTHING, Fact, Room, facts_of, shown, source_of, title_of
+from paidwatch.channels.http import Answer, Exchange, Limits, parse_url
+from paidwatch.channels.layout import NOTHING, Fact, Room, facts_of, sentences, source_of, title_of
 from paidwatch.channels.settings import SlackSettings
+from paidwatch.channels.slack_words import WEBHOOK
 from paidwatch.core.model import Notice, Word
 from paidwatch.core.text import clean, defang, fit, is_plain_command, stamp
-from paidwatch.errors import DeliveryError, Fault
 from paidwatch.ports import Clock, Message, Receipt
 
 PACE: Final = timedelta(seconds=1)
-
-OURS: Final = frozenset({"invalid_payload", "invalid_blocks", "no_text", "too_many_attachments"})
-BROKEN: Final = frozenset(
-    {
-        "no_service",
-        "no_service_id",
-        "no_active_hooks",
-        "no_team",
-        "team_disabled",
-        "invalid_token",
-        "channel_not_found",
-        "channel_is_archived",
-        "action_prohibited",
-        "posting_to_general_channel_denied",
-    }
-)
-PASSING: Final = frozenset({"rate_limited", "rollup_error"})
 
 _HEADER: Final = 150
 _SECTION: Final = 3000
@@ -49,10 +32,10 @@ _BLOCKS: Final = 50
 _ALL: Final = 12_000
 """Below the 13 000 or so that the service takes, its own markup included."""
 _FALLBACK: Final = 1500
+_REPLY: Final = 400
 _RESERVE: Final = 400
 """Kept for the command and the closing line."""
 
-_BARE_REQUEST: Final = frozenset({400, 413, 422})
 _LABEL: Final = re.compile(r"[A-Za-z][A-Za-z' ]*")
 _SIGNS: Final = {Word.NEW: "🔴", Word.STILL: "🟠", Word.ESCALATED: "🚨", Word.FIXED: "🟢", Word.RESOLVED: "🟢"}
 _OTHER_SIGN: Final = "🔵"
@@ -83,17 +66,17 @@ class Slack:
         Raises DeliveryError.
         """
         exchange = Exchange(self._session, self._limits)
-        full = _encode(payload(message.notice))
+        full = encode(payload(message.notice))
         answer = await self._post(exchange, full)
         if _is_taken(answer):
             return Receipt(reference={}, code="200", size=len(full))
-        if not _is_malformed(answer):
-            raise self._refusal(answer)
-        plain = _encode(plain_payload(message.notice))
+        if not WEBHOOK.blames_the_message(answer):
+            raise WEBHOOK.refusal(answer, now=self._clock.now())
+        plain = encode(plain_payload(message.notice))
         answer = await self._post(exchange, plain)
         if _is_taken(answer):
             return Receipt(reference={}, code="200 plain", size=len(plain))
-        raise self._refusal(answer)
+        raise WEBHOOK.refusal(answer, now=self._clock.now())
 
     async def aclose(self) -> None:
         """Nothing is held."""
@@ -101,41 +84,14 @@ class Slack:
     async def _post(self, exchange: Exchange, body: bytes) -> Answer:
         return await exchange.request("POST", parse_url(self._url), body=body)
 
-    def _refusal(self, answer: Answer) -> DeliveryError:
-        """Return the error that Slack's word, or else its status, stands for."""
-        word = _word(answer)
-        fault: Fault | None = None
-        if word in BROKEN:
-            fault = Fault.CHANNEL
-        elif word in PASSING:
-            fault = Fault.TRANSIENT
-        elif word in OURS:
-            fault = Fault.MESSAGE
-        return refuse("Slack", answer, now=self._clock.now(), fault=fault, code=word or _not_ok(answer))
-
 
 def _is_taken(answer: Answer) -> bool:
     """Accepted is 200 and exactly `ok`; a proxy's friendly page is neither."""
     return answer.status == 200 and answer.body == b"ok"  # noqa: PLR2004
 
 
-def _is_malformed(answer: Answer) -> bool:
-    """Whether Slack blames the message: by its word, or by a 4xx about the request without a known word."""
-    word = _word(answer)
-    return word in OURS or (not word and answer.status in _BARE_REQUEST)
-
-
-def _word(answer: Answer) -> str:
-    """Return Slack's error word, empty where it is none that is known: anything else may be an echo."""
-    said = answer.json().get("error") or answer.body.decode("utf-8", "replace").strip()
-    return said if isinstance(said, str) and said in OURS | BROKEN | PASSING else ""
-
-
-def _not_ok(answer: Answer) -> str:
-    return "without ok" if answer.status == 200 else ""  # noqa: PLR2004
-
-
-def _encode(body: Mapping[str, object]) -> bytes:
+def encode(body: Mapping[str, object]) -> bytes:
+    """Return JSON as Slack takes it."""
     return json.dumps(body, ensure_ascii=False).encode()
 
 
@@ -156,11 +112,22 @@ def plain_payload(notice: Notice) -> dict[str, object]:
     """Return the same as one text without any markup, for when Slack does not take the blocks."""
     lines = [_fallback(notice)]
     for fact in facts_of(notice.lines):
-        lines += _sentences(fact)
+        lines += sentences(fact)
     if notice.command:
         lines.insert(1, f"Next: {clean(notice.command)}")
     text = Room(_SECTION).paragraph(lines, _SECTION, escape=escape)
     return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
+
+
+def reply_payload(notice: Notice) -> dict[str, object]:
+    """Return one line without markup, for below a message that says the rest."""
+    text = fit(_fallback(notice), _REPLY, escape=escape)
+    return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
+
+
+def text_section(text: str) -> Block:
+    """Return a block of text in which Slack looks for no markup."""
+    return {"type": "section", "text": _plain(text)}
 
 
 def escape(text: str) -> str:
@@ -181,7 +148,7 @@ def _head(notice: Notice, room: Room) -> Iterator[Block]:
     yield {"type": "header", "text": _plain(room.fit(f"{_sign(notice)} {title_of(notice)}", _HEADER, escape=escape))}
     summary = room.fit(clean(notice.summary), _SECTION, escape=escape)
     if summary:
-        yield {"type": "section", "text": _plain(summary)}
+        yield text_section(summary)
 
 
 def _body(notice: Notice, room: Room) -> Iterator[Block]:
@@ -203,7 +170,7 @@ def _body(notice: Notice, room: Room) -> Iterator[Block]:
             rows = []
             yield {
                 "type": "section",
-                "text": _plain(room.paragraph(_sentences(fact), _SECTION, escape=escape) or NOTHING),
+                "text": _plain(room.paragraph(sentences(fact), _SECTION, escape=escape) or NOTHING),
             }
     yield from _rows(rows)
 
@@ -228,12 +195,6 @@ def _value(fact: Fact, room: Room) -> Block:
             room.spend(f"<!date^{int(value.timestamp())}^{{date_short_pretty}} {{time_secs}}|{stamp(value)}>")
         )
     return _plain(room.fit(value, _FIELD, escape=escape) or NOTHING)
-
-
-def _sentences(fact: Fact) -> list[str]:
-    """Return a fact as lines, its label before the first."""
-    lines = [shown(value) for value in fact.values]
-    return [f"{fact.label}: {lines[0]}", *lines[1:]] if fact.label else lines
 
 
 def _tail(notice: Notice) -> Iterator[Block]:

@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, assert_never
-from zoneinfo import ZoneInfo
 
 import click
 
 from paidwatch.cli.output import NOTHING, Styled, emit_table, say
 from paidwatch.cli.root import Cli, pass_cli, run_async
+from paidwatch.config.hours import zone_of
 from paidwatch.core.grant import Grant
 from paidwatch.core.model import Facts, Gap, Settled, Verdict, Waiting
 from paidwatch.core.text import money, span, stamp
@@ -189,7 +189,7 @@ def _shown(field: str, value: object, settings: "Settings") -> str:
             return value
     if not isinstance(moment, datetime):
         return str(value)
-    zone = ZoneInfo(settings.database.time_zone)
+    zone = zone_of(settings.database.time_zone)
     return stamp((moment if moment.tzinfo else moment.replace(tzinfo=zone)).astimezone(UTC))
 
 

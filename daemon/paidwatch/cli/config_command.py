@@ -45,7 +45,7 @@ def show(cli: Cli, *, as_json: bool) -> None:
     """Write the effective configuration as TOML, secrets hidden, with the source of each value."""
     settings = cli.settings(needs_database=False)
     if as_json:
-        emit_json([{"key": ".".join(it.path), "value": it.value, "source": it.source} for it in entries(settings)])
+        emit_json([{"key": it.key, "value": it.value, "source": it.source} for it in entries(settings)])
     else:
         say(settings.shown().rstrip("\n"))
 

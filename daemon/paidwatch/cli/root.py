@@ -39,6 +39,8 @@ COMMANDS: Final = {
     "watch": ("paidwatch.cli.watch_command:watch", "Show it live."),
     "user": ("paidwatch.cli.user_command:user", "Show everything about one user."),
     "activate": ("paidwatch.cli.activate_command:activate", "Activate one user who paid."),
+    "alerts": ("paidwatch.cli.alerts_command:alerts", "Show alerts; acknowledge, dismiss and silence them."),
+    "deliveries": ("paidwatch.cli.deliveries_command:deliveries", "Show messages; retry and replay them."),
     "stats": ("paidwatch.cli.stats_command:stats", "Show how long activations take."),
     "doctor": ("paidwatch.cli.doctor_command:doctor", "Examine the installation."),
     "test-alert": ("paidwatch.cli.test_alert_command:test_alert", "Send a test message through the channels."),

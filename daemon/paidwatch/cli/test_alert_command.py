@@ -4,8 +4,10 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import click
 
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
@@ -77,7 +79,10 @@ async def send(settings: "Settings", statements: "Statements", names: Sequence[s
         installation.refuse_unfit(
             await database.read(lambda session: installation.installed(session, settings.mapping()))
         )
-        transports = [build(name, settings_of(settings.channels[name]), session=http) for name in names]
+        transports = [
+            await anyio.to_thread.run_sync(partial(build, name, settings_of(settings.channels[name]), session=http))
+            for name in names
+        ]
         try:
             return await Walk(database=database, policy=policy_of(settings), transports=transports).walk(_lines())
         finally:

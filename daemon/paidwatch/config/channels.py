@@ -1,14 +1,24 @@
 """The channels that carry messages to people, one model per `type`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Discriminator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from paidwatch.config.credentials import NO_SECRET, AppriseUrls, BotToken, SigningKey, SlackChannel
 from paidwatch.config.section import Section
-from paidwatch.config.sections import NO_SECRET
-from paidwatch.config.values import Host, Mailbox, Mailboxes, SecretUrl, Span, is_loopback
+from paidwatch.config.values import Address, Host, Mailbox, Mailboxes, OptionalSecretUrl, SecretUrl, Span, is_loopback
 from paidwatch.config.wrong import Wrong
 
+
+def _check_thread(text: str) -> str:
+    if text and not (text.isascii() and text.isdigit()):
+        what = "is not the id of a thread"
+        raise Wrong(what, 'write its digits in quotes, like "1234567890"')
+    return text
+
+
+ThreadId = Annotated[str, AfterValidator(_check_thread)]
+"""A thread of Discord, or ""."""
 _SMTP_PORTS = {"starttls": 587, "tls": 465, "none": 25}
 
 
@@ -17,14 +27,36 @@ def _port(validated: dict[str, Any]) -> int:
 
 
 class Slack(Section):
-    """A Slack incoming webhook."""
+    """Slack: by an incoming webhook, or by a bot, which can also edit what it sent."""
 
     type: Literal["slack"]
     """Kind of channel."""
-    url: SecretUrl
+    url: OptionalSecretUrl = NO_SECRET
     """Address of the incoming webhook; it is the credential."""
+    token: BotToken = NO_SECRET
+    """Token of a bot that may `chat:write`."""
+    channel: SlackChannel = ""
+    """Id or name of the channel that the bot writes to; the bot must be a member."""
+    api_url: Address = "https://slack.com/api"
+    """Address of Slack's Web API, for the bot; another one in Slack's clouds for governments."""
     pace: Span | None = None
     """Least time between two messages, where the service's documented rate is not to be used."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        form = "give url of an incoming webhook, or token and channel of a bot"
+        if self.url.get_secret_value():
+            for name, beside in (("token", self.token.get_secret_value()), ("channel", self.channel)):
+                if beside:
+                    what = "and url exclude each other"
+                    raise Wrong(what, form, below=(name,))
+        elif not self.token.get_secret_value():
+            what = "has neither url nor token"
+            raise Wrong(what, form)
+        elif not self.channel:
+            what = "is missing beside token"
+            raise Wrong(what, 'write the id of the channel, like "C0123456789"', below=("channel",))
+        return self
 
 
 class Discord(Section):
@@ -34,10 +66,20 @@ class Discord(Section):
     """Kind of channel."""
     url: SecretUrl
     """Address of the webhook; it is the credential."""
-    thread_id: Annotated[str, Field(pattern=r"^\d*$")] = ""
+    thread_id: ThreadId = ""
     """Thread to write to; empty: the webhook's own channel."""
+    forum: bool = False
+    """The webhook belongs to a forum: every alert becomes a thread of its own."""
     pace: Span | None = None
     """Least time between two messages, where the service's documented rate is not to be used."""
+
+    @field_validator("forum")
+    @classmethod
+    def _new_threads_or_one(cls, forum: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic calls it
+        if forum and info.data.get("thread_id"):
+            what = "and thread_id exclude each other"
+            raise Wrong(what, "in a forum every alert gets a thread of its own: leave thread_id out, or forum")
+        return forum
 
 
 class Email(Section):
@@ -86,9 +128,9 @@ class Webhook(Section):
     """Kind of channel."""
     url: SecretUrl
     """Address that receives the messages; it may be a credential."""
-    secret: SecretStr = NO_SECRET
-    """Key of the signature, with or without `whsec_`; empty: unsigned."""
-    secrets: tuple[SecretStr, ...] = ()
+    secret: SigningKey = NO_SECRET
+    """Key of the signature in base64, with or without `whsec_`; empty: unsigned."""
+    secrets: tuple[SigningKey, ...] = ()
     """Further keys that sign as well, while keys are changed."""
     pace: Span | None = None
     """Least time between two messages."""
@@ -99,4 +141,15 @@ class Webhook(Section):
         return tuple(key for key in (self.secret, *self.secrets) if key.get_secret_value())
 
 
-Channel = Annotated[Slack | Discord | Email | Webhook, Discriminator("type")]
+class Apprise(Section):
+    """Whatever the package Apprise reaches. What was sent cannot be edited."""
+
+    type: Literal["apprise"]
+    """Kind of channel."""
+    urls: AppriseUrls
+    """Addresses in Apprise's own form; each is a credential."""
+    pace: Span | None = None
+    """Least time between two messages."""
+
+
+Channel = Annotated[Slack | Discord | Email | Webhook | Apprise, Discriminator("type")]

@@ -38,11 +38,13 @@ class Key:
     path: tuple[str, ...]
     kind: Kind
     choices: tuple[str, ...]
-    """The only words allowed, where they are fixed."""
+    """The only words allowed, where they are fixed; for a list, in it."""
     items: Kind | None
     """What a list or table contains."""
     variant: str
     """The `type` of channel that has this key."""
+    repeated: bool
+    """Its table stands in a list: `[[alerts.routes]]`."""
     required: bool
     default: object
     """As the model holds it; None where there is none."""
@@ -62,17 +64,22 @@ def all_keys() -> tuple[Key, ...]:
     return tuple(_keys_of(Settings, (), ""))
 
 
-def _keys_of(model: type[Section], base: tuple[str, ...], variant: str) -> Iterator[Key]:
+def _keys_of(model: type[Section], base: tuple[str, ...], variant: str, *, repeated: bool = False) -> Iterator[Key]:
+    """Yield the keys of a table, a list of tables as a key of its own, and what stands in those after all others."""
+    lists: list[tuple[tuple[str, ...], type[Section]]] = []
     for name, info in model.model_fields.items():
         path = (*base, name)
         sections = list(_sections(info.annotation))
         for below, section, kind in sections:
             yield from _keys_of(section, (*path, *below), kind or variant)
         if not sections:
-            yield _key(path, info, variant)
+            yield _key(path, info, variant, repeated=repeated)
+        lists += [(path, section) for section in _listed(info.annotation)]
+    for path, section in lists:
+        yield from _keys_of(section, path, variant, repeated=True)
 
 
-def _key(path: tuple[str, ...], info: FieldInfo, variant: str) -> Key:
+def _key(path: tuple[str, ...], info: FieldInfo, variant: str, *, repeated: bool) -> Key:
     kind, choices, items = _kind(info.annotation)
     return Key(
         path=path,
@@ -80,6 +87,7 @@ def _key(path: tuple[str, ...], info: FieldInfo, variant: str) -> Key:
         choices=choices,
         items=items,
         variant=variant,
+        repeated=repeated,
         required=info.is_required(),
         default=None if info.is_required() else info.default,
         computed=info.default_factory is not None,
@@ -100,6 +108,15 @@ def _sections(annotation: object) -> Iterator[tuple[tuple[str, ...], type[Sectio
                 yield (ANY_NAME,), member, get_args(tag.annotation)[0] if tag else ""
 
 
+def _listed(annotation: object) -> Iterator[type[Section]]:
+    """Yield the model of the tables in a list, if it is one of those."""
+    bare = _bare(annotation)
+    if get_origin(bare) is tuple:
+        item = _bare(get_args(bare)[0])
+        if isinstance(item, type) and issubclass(item, Section):
+            yield item
+
+
 def _kind(annotation: object) -> tuple[Kind, tuple[str, ...], Kind | None]:
     bare = next(member for member in _members(_bare(annotation)) if member is not type(None))
     plain: dict[object, Kind] = {
@@ -113,9 +130,12 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...], Kind | None]:
     if get_origin(bare) is Literal:
         return Kind.TEXT, get_args(bare), None
     if get_origin(bare) is tuple:
-        return Kind.LIST, (), _kind(get_args(bare)[0])[0]
+        item, choices, _items = _kind(get_args(bare)[0])
+        return Kind.LIST, choices, item
     if get_origin(bare) is dict:
         return Kind.TABLE, (), _kind(get_args(bare)[1])[0]
+    if isinstance(bare, type) and issubclass(bare, Section):
+        return Kind.TABLE, (), None
     return plain[bare], (), None
 
 

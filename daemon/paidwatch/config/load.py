@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from paidwatch.config.keys import all_keys
 from paidwatch.config.layers import CONFIG_VARIABLE, Layers
+from paidwatch.config.locate import lines_of
 from paidwatch.config.origin import DEFAULT, Layer, Origin
-from paidwatch.config.problems import ConfigProblems, Problem, translate
+from paidwatch.config.problems import ConfigProblems, Problem, dotted, translate
+from paidwatch.config.references import unknown_channels
 from paidwatch.config.settings import Settings
 from paidwatch.errors import ConfigError
 
@@ -54,6 +56,7 @@ def load(
     _lay_credentials(layers, variables.get(CREDENTIALS_VARIABLE, ""))
     layers.add_options(overrides or {})
     problems = list(_lay_address(layers, variables, file, needed=needs_database))
+    problems += unknown_channels(layers.tree, layers.origins)
     try:
         settings = Settings.made(layers.tree, layers.origins)
     except ValidationError as error:
@@ -91,9 +94,30 @@ def _syntax(file: str, text: str, said: str) -> Problem:
     """Return the parser's complaint, which never quotes a value, at the line it names in words."""
     found = _POSITION.search(said)
     line = int(found[1]) if found else text.count("\n", 0, len(text.rstrip())) + 1
+    if twice := _twice(file, text, line):
+        return twice
     what = f"is not valid TOML: {_POSITION.sub('', said).removesuffix(' (at end of document)')}"
     remedy = "mend that line; text stands in quotes, and a key or a table is written once"
     return Problem(origin=Origin(layer=Layer.FILE, name=file, line=line), key="", what=what, remedy=remedy)
+
+
+def _twice(file: str, text: str, line: int) -> Problem | None:
+    """Return the problem of a table whose header stands a second time in `line`, the usual way to a name used twice."""
+    lines = text.split("\n")
+    header = lines[line - 1] if line <= len(lines) else ""
+    try:
+        first, again = lines_of("\n".join(lines[: line - 1])), list(lines_of(header))
+    except (ValueError, IndexError):  # it is wrong in another way
+        return None
+    if not header.lstrip().startswith("[") or again[-1] not in first:
+        return None
+    path = again[-1]
+    remedy = "a table is written once: give one of the two another name, or put everything into one of them"
+    if path[:1] == ("channels",):
+        remedy = "each channel has a name of its own: give one of the two another name"
+    origin = Origin(layer=Layer.FILE, name=file, line=line)
+    what = f"stands here a second time, after line {first[path]}"
+    return Problem(origin=origin, key=dotted(path), what=what, remedy=remedy)
 
 
 def _lay_credentials(layers: Layers, directory: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pydantic_core import ErrorDetails
 
-from paidwatch.config.keys import ANY_NAME, Key
+from paidwatch.config.keys import ANY_NAME, Key, Kind
 from paidwatch.config.layers import PREFIX, SEPARATOR
 from paidwatch.config.locate import Path
 from paidwatch.config.origin import Layer, Origin, Origins
@@ -96,15 +96,14 @@ def translate(errors: Iterable[ErrorDetails], origins: Origins, keys: Sequence[K
             case "literal_error":
                 known = _choices(path, keys)
                 yield _problem(path, f"must be one of {', '.join(known)}", "", origins)
-            case "union_tag_invalid" if context.get("tag") == "apprise":
-                what = '"apprise" is not available in this version'
-                yield _problem((*path, "type"), what, f"use one of {', '.join(_types(keys))}", origins)
             case "union_tag_invalid" | "union_tag_not_found":
                 what = "must be one of" if kind == "union_tag_invalid" else "is missing; it is one of"
                 yield _problem((*path, "type"), f"{what} {', '.join(_types(keys))}", "", origins)
             case _ if kind in _LIMITS:
                 limit, sentence = _LIMITS[kind]
                 yield _problem(path, f"{sentence} {context[limit]}", "", origins)
+            case "tuple_type" if _is_repeated(path, keys):
+                yield _problem(path, "must be a list", f"write [[{dotted(path)}]], once for each", origins)
             case _:
                 what, remedy = _SENTENCES.get(kind, ("cannot be used", "see docs/configuration.md"))
                 meaning = next((key.meaning for key in keys if key.matches(_names(path))), "")
@@ -112,6 +111,7 @@ def translate(errors: Iterable[ErrorDetails], origins: Origins, keys: Sequence[K
 
 
 def _from_wrong(path: Path, wrong: Wrong, origins: Origins) -> Problem:
+    path = (*path, *wrong.below)
     blamed = origins.of(path)
     if blamed.layer is Layer.DEFAULT and wrong.other:
         blamed = origins.nearest((*path[:-1], wrong.other))
@@ -126,20 +126,23 @@ def _problem(path: Path, what: str, remedy: str, origins: Origins) -> Problem:
 
 def _unknown(path: Path, origins: Origins, keys: Sequence[Key]) -> Iterator[Problem]:
     """Yield the problem of a key that no model has; a section that only variables name, once for each variable."""
-    known = sorted({_real(key.path, _names(path))[len(path) - 1] for key in keys if _is_below(key, _names(path[:-1]))})
+    names = _names(path)
+    known = sorted({_real(key.path, names)[len(names) - 1] for key in keys if _is_below(key, names[:-1])})
     siblings = [name for name in known if name != ANY_NAME]
-    name = str(path[-1])
+    name = names[-1]
+    inside_list = len(names) < len(path)
     near = next(iter(get_close_matches(name, siblings, n=1)), "")
     elsewhere = [key.path for key in keys if key.path[-1] == name and ANY_NAME not in key.path]
     for origin in dict.fromkeys((origins.nearest(path), *origins.within(path))):
         words = _words(path, origin)
         if near:
-            remedy = f"did you mean {_spelled((*words[: len(path) - 1], near, *words[len(path) :]), origin)}?"
+            nearest = (*words[: len(names) - 1], near, *words[len(names) :])
+            remedy = f"did you mean {near if inside_list else _spelled(nearest, origin)}?"
         elif elsewhere:
             remedy = f"did you mean {_spelled(elsewhere[0], origin)}?"
         else:
             remedy = f"known here: {', '.join(siblings)}" if siblings else "see docs/configuration.md"
-        if origin.layer is Layer.ENVIRONMENT:
+        if origin.layer is Layer.ENVIRONMENT and not inside_list:
             yield Problem(origin=origin, key="", what="is not a known variable", remedy=remedy)
         elif origin.layer is not Layer.FILE or origin == origins.nearest(path):
             yield Problem(origin=origin, key=dotted(path), what="is not a known key", remedy=remedy)
@@ -171,6 +174,10 @@ def _spelled(names: tuple[str, ...], origin: Origin) -> str:
 
 def _choices(path: Path, keys: Sequence[Key]) -> tuple[str, ...]:
     return next((key.choices for key in keys if key.choices and key.matches(_names(path))), ())
+
+
+def _is_repeated(path: Path, keys: Sequence[Key]) -> bool:
+    return any(key.items is Kind.TABLE and key.matches(_names(path)) for key in keys)
 
 
 def _types(keys: Sequence[Key]) -> list[str]:

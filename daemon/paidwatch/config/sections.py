@@ -1,16 +1,16 @@
-"""How the daemon itself behaves: connection, grace, verdicts, activation, alerts, deliveries, HTTP, log."""
+"""How the daemon itself behaves: connection, grace, verdicts, activation, deliveries, HTTP, log."""
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
+from paidwatch.config.credentials import NO_SECRET
+from paidwatch.config.hours import Zone
 from paidwatch.config.section import Section
-from paidwatch.config.values import Dsn, Duration, Listen, Role, Span, Url, Zone
+from paidwatch.config.values import Dsn, Duration, Listen, Role, Span, Url
 from paidwatch.config.wrong import Wrong
-
-NO_SECRET: Final = SecretStr("")
 
 
 class Database(Section):
@@ -39,7 +39,18 @@ class Grace(Section):
     default: Duration = timedelta(minutes=2)
     """For every payment method that `by_method` does not name."""
     by_method: dict[str, Duration] = Field(default={})
-    """By payment method, in the words of the payments table."""
+    """By payment method, in the words of the payments table; capital letters make no difference."""
+
+    @field_validator("by_method")
+    @classmethod
+    def _one_per_method(cls, graces: dict[str, timedelta]) -> dict[str, timedelta]:
+        seen: dict[str, str] = {}
+        for method in graces:
+            if method.lower() in seen:
+                what = f'and "{seen[method.lower()]}" differ only in capital letters, so they are one method'
+                raise Wrong(what, "keep one of them", below=(method,))
+            seen[method.lower()] = method
+        return graces
 
 
 class VerdictRules(Section):
@@ -120,30 +131,6 @@ class Activation(Section):
             what = '"http" is not available in this version'
             raise Wrong(what, "write sql")
         return strategy
-
-
-class Alerts(Section):
-    """How often people are told."""
-
-    reminders: tuple[Span, ...] = (
-        timedelta(minutes=30),
-        timedelta(hours=1),
-        timedelta(hours=2),
-        timedelta(hours=4),
-    )
-    """Ages of an open gap at which it is told again; none with an empty list."""
-    storm_threshold: int = Field(default=5, ge=2)
-    """Gaps of one cause within `storm_window` that become one incident; not used by this version yet."""
-    storm_window: Span = timedelta(minutes=1)
-    """See `storm_threshold`."""
-
-    @field_validator("reminders")
-    @classmethod
-    def _ascending(cls, ages: tuple[timedelta, ...]) -> tuple[timedelta, ...]:
-        if list(ages) != sorted(set(ages)):
-            what = "is not in ascending order"
-            raise Wrong(what, "each entry is the age of the gap, so each is longer than the one before")
-        return ages
 
 
 class Deliveries(Section):

@@ -5,6 +5,7 @@ from typing import Any, Self, cast
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
+from paidwatch.config.alerts import Alerts
 from paidwatch.config.application import Events, Payments, Plans, Users, Webhooks
 from paidwatch.config.channels import Channel
 from paidwatch.config.locate import Path
@@ -12,7 +13,6 @@ from paidwatch.config.origin import Origins
 from paidwatch.config.section import Section
 from paidwatch.config.sections import (
     Activation,
-    Alerts,
     Daemon,
     Database,
     Deliveries,

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from paidwatch.config.duration import format_duration
 from paidwatch.config.locate import Path
 from paidwatch.config.origin import DEFAULT, Origin
+from paidwatch.config.problems import dotted
 from paidwatch.config.section import Section
 from paidwatch.config.settings import Settings
 
@@ -25,11 +26,16 @@ _BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 class Entry:
     """One key with its effective value."""
 
-    path: tuple[str, ...]
+    path: Path
     value: object
     """Text, number, truth value, list or table; a secret is already hidden; None is a value that is not set."""
     origins: tuple[Origin, ...]
     """More than one where several sources filled one table."""
+
+    @property
+    def key(self) -> str:
+        """Return the dotted key."""
+        return dotted(self.path)
 
     @property
     def source(self) -> str:
@@ -45,19 +51,25 @@ def entries(settings: Settings) -> Iterator[Entry]:
 def render(settings: Settings) -> str:
     """Return the TOML text."""
     lines: list[str] = []
-    section: tuple[str, ...] = ()
+    section: Path = ()
     for entry in entries(settings):
         if entry.path[:-1] != section:
             section = entry.path[:-1]
-            lines += ["", f"[{'.'.join(_key(name) for name in section)}]"]
-        name = _key(entry.path[-1])
+            lines += ["", _header(section)]
+        name = _key(str(entry.path[-1]))
         text = f"# {name} is not set" if entry.value is None else f"{name} = {toml(entry.value)}  # {entry.source}"
         lines.append(text)
     return "\n".join(lines[1:]) + "\n"
 
 
-def _entries_of(section: Section, base: tuple[str, ...], settings: Settings) -> Iterator[Entry]:
-    tables: list[tuple[tuple[str, ...], Section]] = []
+def _header(path: Path) -> str:
+    """Return `[a.b]`, or `[[a.b]]` for one of the tables in a list."""
+    name = ".".join(_key(part) for part in path if isinstance(part, str))
+    return f"[[{name}]]" if isinstance(path[-1], int) else f"[{name}]"
+
+
+def _entries_of(section: Section, base: Path, settings: Settings) -> Iterator[Entry]:
+    tables: list[tuple[Path, Section]] = []
     for name in type(section).model_fields:
         value: object = getattr(section, name)
         path = (*base, name)
@@ -66,14 +78,24 @@ def _entries_of(section: Section, base: tuple[str, ...], settings: Settings) -> 
         elif path in {("channels",), ("providers",)}:
             named = cast("dict[str, Section]", value)
             tables += [((*path, key), item) for key, item in named.items()]
+        elif listed := _listed(value):
+            tables += [((*path, index), item) for index, item in enumerate(listed)]
         else:
             yield Entry(path=path, value=plain(value), origins=_origins(path, settings))
     for path, table in tables:
         yield from _entries_of(table, path, settings)
 
 
+def _listed(value: object) -> tuple[Section, ...]:
+    """Return the tables of a list of tables; none for any other value."""
+    items = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
+    return tuple(item for item in items if isinstance(item, Section))
+
+
 def _origins(path: Path, settings: Settings) -> tuple[Origin, ...]:
     own = settings.origins.of(path)
+    if any(isinstance(part, int) and settings.origins.of(path[: at + 1]) == DEFAULT for at, part in enumerate(path)):
+        own = settings.origins.nearest(path)  # the whole list came as one text
     below = [origin for origin in settings.origins.within(path) if origin.layer is not own.layer]
     return tuple(dict.fromkeys((own, *below))) if own != DEFAULT or below else (DEFAULT,)
 

@@ -4,14 +4,13 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
 
 from paidwatch.config.duration import EXAMPLES, format_duration, parse_duration
-from paidwatch.config.wrong import Wrong, did_you_mean
+from paidwatch.config.wrong import Wrong
 
 LONGEST_NAME: Final = 63
 """Bytes of a PostgreSQL identifier (NAMEDATALEN - 1)."""
@@ -25,6 +24,9 @@ _CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{1,9}")
 _INTERNAL: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test")
 _DSN: Final = re.compile(r"postgres(?:ql)?://\S*")
 _HIGHEST_PORT: Final = 65535
+
+
+_Items = TypeVar("_Items", bound=tuple[object, ...])
 
 
 def _read_duration(value: object) -> timedelta:
@@ -93,23 +95,12 @@ def _check_words(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _check_some(items: tuple[str, ...]) -> tuple[str, ...]:
+def check_some(items: _Items) -> _Items:
+    """Return `items` if there are any; raises Wrong."""
     if not items:
         what = "must not be empty"
         raise Wrong(what, "name at least one")
     return items
-
-
-def _check_zone(name: str) -> str:
-    if name == "UTC":  # known even where no time zone data is installed
-        return name
-    try:
-        ZoneInfo(name)
-    except (ValueError, OSError, KeyError):
-        remedy = did_you_mean(name, available_timezones()) or 'write it like "UTC" or "Europe/Berlin"'
-        what = "is not a time zone"
-        raise Wrong(what, remedy) from None
-    return name
 
 
 def _check_dsn(dsn: SecretStr) -> SecretStr:
@@ -162,6 +153,10 @@ def is_loopback(host: str) -> bool:
 def _check_secret_url(url: SecretStr) -> SecretStr:
     check_url(url.get_secret_value())
     return url
+
+
+def _check_optional_secret_url(url: SecretStr) -> SecretStr:
+    return _check_secret_url(url) if url.get_secret_value() else url
 
 
 def _check_optional_url(text: str) -> str:
@@ -233,17 +228,20 @@ OptionalColumn = Annotated[str, AfterValidator(_check_identifier)]
 Role = Annotated[str, AfterValidator(_check_identifier)]
 Words = Annotated[tuple[str, ...], AfterValidator(_check_words)]
 """Status words, exactly as they stand in the table."""
-SomeWords = Annotated[Words, AfterValidator(_check_some)]
+SomeWords = Annotated[Words, AfterValidator(check_some)]
 """At least one status word."""
-Zone = Annotated[str, AfterValidator(_check_zone)]
 Dsn = Annotated[SecretStr, AfterValidator(_check_dsn)]
 Url = Annotated[str, AfterValidator(_check_optional_url)]
 """An address that is no secret, or ""."""
 SecretUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
 """An address that is a credential."""
+OptionalSecretUrl = Annotated[SecretStr, AfterValidator(_check_optional_secret_url)]
+"""The same, or ""."""
+Address = Annotated[str, AfterValidator(check_url)]
+"""An address that is no secret."""
 Listen = Annotated[str, AfterValidator(_check_listen)]
 Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
-Mailboxes = Annotated[tuple[Mailbox, ...], AfterValidator(_check_some)]
+Mailboxes = Annotated[tuple[Mailbox, ...], AfterValidator(check_some)]
 """At least one e-mail address."""
 Host = Annotated[str, AfterValidator(_check_host)]
 Name = Annotated[str, AfterValidator(_check_name)]

@@ -8,15 +8,16 @@ class Wrong(ValueError):
     """A value cannot be used.
 
     `what` completes "payments.paid …" and never repeats a value that may be secret; `other` is the key that is to be
-    blamed where the key itself was left at its default.
+    blamed where the key itself was left at its default; `below` leads from the key on to the item that is wrong.
     """
 
-    def __init__(self, what: str, remedy: str = "", *, other: str = "") -> None:
-        """Keep the sentence's end, what to write instead, and the other key involved."""
+    def __init__(self, what: str, remedy: str = "", *, other: str = "", below: tuple[str | int, ...] = ()) -> None:
+        """Keep the sentence's end, what to write instead, the other key involved, and the way to the item."""
         super().__init__(what)
         self.what = what
         self.remedy = remedy
         self.other = other
+        self.below = below
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -51,6 +51,9 @@ class Outcome(StrEnum):
     ENDED = "ended"
     """Activated for this payment, then ended deliberately by an administrator."""
     DISMISSED = "dismissed"
+    """A person said that it is no gap."""
+    EXPIRED = "expired"
+    """Open for longer than `[alerts] expire`: nobody closed it, and it is followed no further."""
     BASELINE = "baseline"
     """History of the first run: told in one digest, never followed."""
 
@@ -232,7 +235,7 @@ class Notice:
 
     word: Word
     kind: str
-    """A GapKind, or `baseline`, `test`, later `incident`, `channel_down`, …"""
+    """A GapKind, or one of the other kinds in `core.story`."""
     alert_id: str
     subject: str
     """Stable over the whole story, without the word: `user 7 paid 14.99 USD (professional), not active`."""

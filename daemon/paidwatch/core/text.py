@@ -113,7 +113,8 @@ def mask(label: str) -> str:
 
 def masked(text: str) -> str:
     """Return free text, cleaned, with every e-mail address in it masked."""
-    return _ADDRESS.sub(lambda found: mask(found[0]), clean(text))
+    line = clean(text)
+    return _ADDRESS.sub(lambda found: mask(found[0]), line) if "@" in line else line
 
 
 def is_plain_command(command: str) -> bool:

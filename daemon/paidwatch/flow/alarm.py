@@ -1,4 +1,4 @@
-"""The one alarm clock: sleeps to the earliest of what is due and a poke, then has it decided."""
+"""The one alarm clock: sleeps to the earliest of what is due and a poke, then has it decided, looked at and granted."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -6,6 +6,7 @@ from datetime import timedelta
 from paidwatch.flow.activate import Activate
 from paidwatch.flow.decide import Decide
 from paidwatch.flow.signal import Signal
+from paidwatch.flow.sweep import Sweep
 from paidwatch.ops.status import Status
 from paidwatch.store.pool import Database, Session
 
@@ -14,15 +15,23 @@ TICK_LIMIT = timedelta(minutes=3)
 
 
 class Alarm:
-    """Decides and activates when it is time."""
+    """Decides, looks after open alerts, and activates when it is time."""
 
     def __init__(
-        self, *, database: Database, decide: Decide, activate: Activate, status: Status, on_news: Callable[[], None]
+        self,
+        *,
+        database: Database,
+        decide: Decide,
+        sweep: Sweep,
+        activate: Activate,
+        status: Status,
+        on_news: Callable[[], None],
     ) -> None:
         """Bind what is to be done, and whom to tell that there is something to deliver."""
         self._database = database
         self._decide = decide
         self._activate = activate
+        self._sweep = sweep
         self._status = status
         self._on_news = on_news
         self.poke = Signal()
@@ -37,6 +46,7 @@ class Alarm:
         """Serve until stopped. Raises DatabaseError."""
         while not self._stopping:
             self._status.busy(WORKER, TICK_LIMIT)
+            await self._sweep.follow()
             wait = await self._database.read(self._next)
             if wait is not None and wait <= timedelta():
                 await self.catch_up()
@@ -50,12 +60,14 @@ class Alarm:
         """Handle everything that is due now."""
         while not self._stopping:
             ticked = await self._decide.tick()
-            if ticked.told:
+            # After the verdicts: what they opened is looked at before anybody is told of it.
+            swept = await self._sweep.run()
+            if ticked.told or swept.told:
                 self._on_news()
             granted = await self._activate.run_due() if ticked.activations or not ticked.claimed else 0
             if granted:
                 self._on_news()
-            if not ticked.claimed and not granted:
+            if not ticked.claimed and not granted and not swept.looked:
                 return
 
     @staticmethod

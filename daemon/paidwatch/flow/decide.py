@@ -1,25 +1,26 @@
 """Decide: claim what is due, judge it, record verdict, alert, activation claim and deliveries in one transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
 from paidwatch.core.model import Gap, GapKind, Outcome, Settled, Waiting
+from paidwatch.core.routing import About
 from paidwatch.core.timing import next_reminder, reminders_due
 from paidwatch.core.verdict import judge
 from paidwatch.errors import Unreadable
-from paidwatch.flow.claim import Claimant
+from paidwatch.flow import storm
+from paidwatch.flow.claim import Claimant, Claims
 from paidwatch.flow.policy import Policy
+from paidwatch.flow.storm import Fresh
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
-from paidwatch.store import watches
+from paidwatch.store import alerts, watches
 from paidwatch.store.pool import Database, Session
 from paidwatch.store.watches import Claimed, Closed, Known, NewGap, Told
 
 BATCH = 2_000
-HOLD = timedelta(seconds=10)
-"""A message about a gap waits this long for the activation that was claimed with it; then it goes out as it is."""
 LATE = timedelta(seconds=5)
 """A payment that was noticed later than this is told with the reason."""
 
@@ -90,18 +91,16 @@ class Decide:
             for payment_id in found.poisoned:
                 await session.rows("postpone_poisoned", payment_id)
             await watches.postpone(session, found.waiting)
-            closed = await watches.close_watches(session, found.settled)
+            quiet_until = storm.quiet_until(policy, claimed.now)
+            closed = await watches.close_watches(session, found.settled, quiet_until=quiet_until)
             claims = await self._claimant.consider(session, found.gaps, claimed.now)
+            gaps = {known.facts.payment_id: self._new_gap(known, gap, claims, policy) for known, gap in found.gaps}
             told = await watches.open_gaps(
-                session,
-                [
-                    self._new_gap(known, gap, claims.notes(known.facts.payment_id), claims.has(known.facts.payment_id))
-                    for known, gap in found.gaps
-                ],
-                channels=policy.channels,
-                first_reminder=policy.reminders[0] if policy.reminders else None,
-                hold=HOLD,
+                session, list(gaps.values()), first_reminder=policy.reminders[0] if policy.reminders else None
             )
+            fresh = [self._fresh(alert, gaps, claims) for alert in told if alert.fresh and not alert.silenced]
+            await storm.announce(session, fresh, policy, claimed.now)
+            await alerts.break_acks(session, [alert.alert_id for alert in fresh])
             reminded = await self._remind(session, told, claimed.now, policy)
             if told or closed:
                 self._metrics.gaps_open(await watches.open_by_kind(session))
@@ -146,15 +145,30 @@ class Decide:
         return found
 
     @staticmethod
-    def _new_gap(known: Known, gap: Gap, notes: tuple[str, ...], claimed: bool) -> NewGap:  # noqa: FBT001  one fact of many
+    def _new_gap(known: Known, gap: Gap, claims: Claims, policy: Policy) -> NewGap:
+        payment = known.facts.payment
         return NewGap(
             payment_id=known.facts.payment_id,
             kind=gap.kind.value,
             cause=gap.cause,
             detail=gap.detail[:2000],
             delay=delay_of(known),
-            notes=notes,
-            claimed=claimed,
+            notes=claims.notes(known.facts.payment_id),
+            severity=policy.routing.severity(gap.kind),
+            plan_id=None if payment is None else payment.plan_id,
+            method=None if payment is None else payment.method,
+            amount=None if payment is None else payment.amount,
+            currency=None if payment is None else payment.currency,
+        )
+
+    @staticmethod
+    def _fresh(alert: Told, gaps: Mapping[str, NewGap], claims: Claims) -> Fresh:
+        gap = gaps[alert.payment_id]
+        return Fresh(
+            alert_id=alert.alert_id,
+            about=About(kind=gap.kind, severity=gap.severity, method=gap.method, amount=storm.worth(gap.amount)),
+            error_class=gap.cause,
+            claimed=claims.has(alert.payment_id),
         )
 
     @staticmethod
@@ -168,7 +182,9 @@ class Decide:
             upcoming = [
                 next_reminder(row["opened_at"], count, policy.reminders) for row, count in zip(due, sent, strict=True)
             ]
-            await session.rows("send_reminders", [row["alert_id"] for row in due], sent, upcoming)
+            await session.rows(
+                "send_reminders", [row["alert_id"] for row in due], sent, upcoming, storm.quiet_until(policy, now)
+            )
         return len(due)
 
     def _report(self, claimed: Claimed, told: list[Told], closed: list[Closed]) -> None:

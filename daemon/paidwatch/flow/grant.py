@@ -12,6 +12,7 @@ from paidwatch.core.grant import Grant, plan_grant
 from paidwatch.core.guards import Actor, GuardResult, Reason, allowed
 from paidwatch.core.model import Facts, Gap, Outcome, Verdict
 from paidwatch.core.verdict import judge
+from paidwatch.flow import storm
 from paidwatch.flow.claim import GRANTABLE, guard, why_not
 from paidwatch.flow.policy import Policy
 from paidwatch.store import ledger, watches
@@ -135,7 +136,9 @@ async def _write(session: Session, claim: Claim, policy: Policy, found: Prospect
     )
     notes = (f"Activated by paidwatch ({claim.actor}): {granted(planned)}.",)
     await session.rows("note_activation", claim.payment_id, list(notes))
-    await watches.close_watches(session, {claim.payment_id: (Outcome.FIXED.value, found.now)})
+    await watches.close_watches(
+        session, {claim.payment_id: (Outcome.FIXED.value, found.now)}, quiet_until=storm.quiet_until(policy, found.now)
+    )
     await session.rows("tell_feed")
     return Ended(
         result=Result.DONE,

@@ -19,6 +19,10 @@ from paidwatch.ops.status import Status
 from paidwatch.store.inbox import Drained, Inbox
 
 WORKER = "intake"
+DOORBELL = "doorbell"
+"""What is in trouble while the writers cannot ring."""
+PATROL = timedelta(seconds=2)
+"""How often to look by oneself while the server's queue of notifications is so full that writers do not ring."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +61,15 @@ class Intake:
         self._status = status
         self._metrics = metrics
         self._on_rows = on_rows
+        self._muffled = True
+        """Until looked at: it may have been so, and told, when the connection before this one was lost."""
 
     async def run(self) -> None:
         """Serve the inbox until cancelled. Raises DatabaseError when the connection is lost."""
         while True:
             await self.drain_while_rows_come()
             if await self._fall_asleep():
-                await self._signal.wait(self._rhythm.look)
+                await self._signal.wait(await self._longest_sleep())
                 await self._wake_up()
 
     async def drain_while_rows_come(self) -> None:
@@ -110,6 +116,23 @@ class Intake:
             await self._locks.release_bell()
             return False
         return True
+
+    async def _longest_sleep(self) -> timedelta | None:
+        """Return how long to sleep if nobody rings; None is for ever.
+
+        The queue is looked at while falling asleep, not in one's sleep: where it fills up later, the first row waits
+        for the next reconciliation's look, and the following ones are seen from here.
+        """
+        if await self._locks.muffled():
+            self._muffled = True
+            self._status.trouble(
+                DOORBELL, "the server's queue of notifications is half full: nobody rings, so the inbox is looked at"
+            )
+            return self._rhythm.look or PATROL
+        if self._muffled:
+            self._muffled = False
+            self._status.beat(DOORBELL)
+        return self._rhythm.look
 
     async def _wake_up(self) -> None:
         async with anyio.create_task_group() as group:

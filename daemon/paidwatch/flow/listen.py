@@ -1,6 +1,6 @@
 """Listening: one connection for LISTEN, one for the locks; proven before anything relies on them."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CHANNEL = "paidwatch"
 OUTBOX = "outbox"
 """What a command says that queued something to deliver; every other message is a ring of the doorbell."""
+MUFFLED = 0.5
+"""How full the queue of notifications is when triggers stop ringing (sql/triggers.sql): a full one fails commits."""
 _PROOF = 10.0
 """Seconds that a message to oneself may take."""
 _ANSWER = 30.0
@@ -43,7 +45,9 @@ class Ears:
         """Connect, LISTEN, and prove it by a message to oneself from the query path.
 
         asyncpg may drop a notification that arrives in the same read as LISTEN's reply, so nothing may rely on the
-        subscription before the proof. Raises Unfit behind a pooler in transaction mode, and DatabaseError.
+        subscription before the proof. While the server's queue of notifications is full nobody can ring, we ourselves
+        no more than the triggers: there is nothing to prove then, and intake looks by itself. Raises Unfit behind a
+        pooler in transaction mode, and DatabaseError.
         """
         connection = await connect(self._target, purpose="listen")
         self._connection = connection
@@ -59,14 +63,27 @@ class Ears:
         )
         if not await connection.fetchval(self._statements["listening"]):
             raise pooled
+        try:
+            heard = await self.hears(lambda nonce: connection.execute(self._statements["self_test"], nonce))
+        except asyncpg.ProgramLimitExceededError:  # too many notifications in the queue
+            return
+        if not heard:
+            raise pooled
+
+    async def hears(self, send: Callable[[str], Awaitable[object]], *, within: float = _PROOF) -> bool:
+        """Have a nonce sent by the statement `self_test`, wherever `send` runs it; False if it does not come back.
+
+        It wakes nobody. Raises what `send` raises; `within` is in seconds and begins when `send` is done.
+        """
         nonce = token_hex(8)
         arrived = self._nonces[nonce] = anyio.Event()
-        await connection.execute(self._statements["self_test"], nonce)
-        with anyio.move_on_after(_PROOF):
-            await arrived.wait()
-        del self._nonces[nonce]
-        if not arrived.is_set():
-            raise pooled
+        try:
+            await send(nonce)
+            with anyio.move_on_after(within):
+                await arrived.wait()
+        finally:
+            del self._nonces[nonce]
+        return arrived.is_set()
 
     def _heard(self, _connection: Any, _pid: int, _channel: str, payload: object) -> None:  # noqa: ANN401  asyncpg's callback
         nonce = self._nonces.get(str(payload))
@@ -126,6 +143,12 @@ class Locks:
         """Let writers share the bell: we are awake."""
         with translated():
             await self._open().execute(self._statements["release_bell"])
+
+    async def muffled(self) -> bool:
+        """Say whether triggers do not ring now, because the server's queue of notifications is filling up."""
+        with translated():
+            used: float = await self._open().fetchval(self._statements["notification_queue"])
+        return used >= MUFFLED
 
     def close(self) -> None:
         """Drop the connection, and with it every lock."""

@@ -1,12 +1,15 @@
 """The owner's choices that the flow needs, as one frozen value: a reload swaps it whole."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import time, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from paidwatch.core.guards import Actor, Mode, Request
 from paidwatch.core.model import Rules
+from paidwatch.core.routing import Routing
+from paidwatch.core.schedule import QuietHours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +22,21 @@ class Policy:
     reminders: Sequence[timedelta]
     """Ages of an open gap at which people are told again."""
     channels: Sequence[str]
-    """Who is told; in the order of the configuration."""
+    """Every channel there is, in the order of the configuration; `routing` says who is told what."""
+    routing: Routing
+    storm_threshold: int
+    """So many alike within `storm_window` become one incident."""
+    storm_window: timedelta
+    quiet: QuietHours | None
+    """When low severity waits for the morning; None is never."""
+    digest_at: time | None
+    """Time of day of the daily digest, in `zone`; None is never."""
+    zone: ZoneInfo
+    expire: timedelta
+    """Age at which an open alert is given up."""
+    heartbeat_url: str = field(repr=False)
+    """Address that is called while the whole pipe works, a secret; empty is none."""
+    heartbeat_every: timedelta
     mode: Mode
     auto_words: frozenset[str]
     max_age: timedelta

@@ -12,6 +12,7 @@ from paidwatch.core.model import Gap, Outcome, Settled, Waiting
 from paidwatch.core.verdict import judge
 from paidwatch.errors import Unreadable
 from paidwatch.flow.decide import spoken
+from paidwatch.flow.audit import Audit
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
 from paidwatch.ops.status import Status
@@ -68,14 +69,18 @@ class Reconcile:
         policy: Callable[[], Policy],
         status: Status,
         log: Log,
+        audit: Audit,
         on_look: Callable[[], None],
         on_news: Callable[[], None],
+        on_told: Callable[[], None],
     ) -> None:
-        """Bind the database, whom to tell of every look, and whom to tell that watches appeared."""
+        """Bind the database, and whom to tell of every look, of new watches, and of what is to be delivered."""
         self._database = database
         self._policy = policy
         self._status = status
         self._log = log
+        self._audit = audit
+        self._on_told = on_told
         self._on_look = on_look
         self._on_news = on_news
 
@@ -96,6 +101,8 @@ class Reconcile:
             self._status.busy(WORKER, LIMIT)
             if every:
                 await self._look()
+            if await self._audit.run_due() is not None:
+                self._on_told()
             await self._purge()
             self._status.beat(WORKER)
 

@@ -9,20 +9,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 
+import aiohttp
 import anyio
 from anyio.abc import TaskGroup
 
 from paidwatch.errors import Unfit, Unreachable
 from paidwatch.flow.activate import Activate
 from paidwatch.flow.alarm import Alarm
+from paidwatch.flow.audit import Audit
 from paidwatch.flow.claim import Claimant
 from paidwatch.flow.decide import Decide
 from paidwatch.flow.deliver import Deliver
+from paidwatch.flow.digest import Digest
 from paidwatch.flow.intake import Intake, Rhythm
 from paidwatch.flow.listen import Ears, Locks
 from paidwatch.flow.policy import Policy
+from paidwatch.flow.pulse import Pulse
 from paidwatch.flow.reconcile import Reconcile
 from paidwatch.flow.signal import Signal
+from paidwatch.flow.sweep import Sweep
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
@@ -50,6 +55,7 @@ class Means:
     mapping: dict[str, object]
     policy: Callable[[], Policy]
     transports: Callable[[], Sequence[Transport]]
+    http: aiohttp.ClientSession
     clock: Clock
     status: Status
     metrics: Metrics
@@ -163,6 +169,11 @@ class Term:
         def on_rows(_drained: Drained) -> None:
             alarm.poke.ring()
 
+        def on_outbox() -> None:
+            alarm.poke.ring()
+            self._news()
+
+        ears.on_outbox = on_outbox
         looks = server.two_phase and found.two_phase != "never"
         intake = Intake(
             inbox=Inbox(reader, means.statements),
@@ -179,8 +190,20 @@ class Term:
             policy=means.policy,
             status=means.status,
             log=means.log,
+            audit=Audit(database=database, policy=means.policy, metrics=means.metrics, log=means.log),
             on_look=self._signal.ring,
             on_news=alarm.poke.ring,
+            on_told=self._news,
+        )
+        digest = Digest(database=database, policy=means.policy, status=means.status, log=means.log, on_news=self._news)
+        pulse = Pulse(
+            database=database,
+            ears=ears,
+            session=means.http,
+            policy=means.policy,
+            status=means.status,
+            clock=means.clock,
+            log=means.log,
         )
         await database.write(lambda session: session.rows("release_leases"))
         noted = await intake.drain()
@@ -191,7 +214,10 @@ class Term:
             async with anyio.create_task_group() as sources:
                 sources.start_soon(intake.run, name="intake")
                 sources.start_soon(reconcile.run, name="reconcile")
-                sources.start_soon(self._follow_reloads, workers, database, alarm, name="reloads")
+                sources.start_soon(digest.run, name="digest")
+                sources.start_soon(pulse.run, name="heartbeat")
+                pokes = (alarm.poke, digest.poke, pulse.poke)
+                sources.start_soon(self._follow_reloads, workers, database, pokes, name="reloads")
                 self._announce(ears, recovered)
                 await self._stopping.wait()
                 sources.cancel_scope.cancel()
@@ -213,7 +239,6 @@ class Term:
             )
         means.on_ready()
         ears.on_ring = means.metrics.rang
-        ears.on_outbox = self._news
 
     def _alarm(self, database: Database) -> Alarm:
         means = self._means
@@ -226,6 +251,7 @@ class Term:
                 metrics=means.metrics,
                 log=means.log,
             ),
+            sweep=Sweep(database=database, policy=means.policy, log=means.log),
             activate=Activate(database=database, policy=means.policy, metrics=means.metrics, log=means.log),
             status=means.status,
             on_news=self._news,
@@ -257,11 +283,12 @@ class Term:
                 self._deliverers[name] = deliverer
                 workers.start_soon(deliverer.run, name=f"deliver {name}")
 
-    async def _follow_reloads(self, workers: TaskGroup, database: Database, alarm: Alarm) -> None:
+    async def _follow_reloads(self, workers: TaskGroup, database: Database, pokes: Sequence[Signal]) -> None:
         while True:
             await self._reloaded.wait()
             self._hire(workers, database)
-            alarm.poke.ring()
+            for poke in pokes:
+                poke.ring()
 
 
 async def _end_when_lost(lost: anyio.Event) -> None:

@@ -73,6 +73,12 @@ class Metrics:
             buckets=_DELIVERY_BUCKETS,
             registry=registry,
         )
+        self._down = Gauge(
+            "paidwatch_channel_down", "1 while a channel takes no messages.", ["channel"], registry=registry
+        )
+        self._mismatches = Counter(
+            "paidwatch_audit_mismatches", "Messages that the audit found untold and queued again.", registry=registry
+        )
         self._activation_latency = Histogram(
             "paidwatch_activation_latency_seconds",
             "From the payment becoming paid to the subscription being active.",
@@ -99,6 +105,7 @@ class Metrics:
         self._channels = frozenset(channels)
         for channel in sorted(self._channels):
             self._delivery_latency.labels(channel)
+            self._down.labels(channel)
             for result in DeliveryResult:
                 self._deliveries.labels(channel, result.value)
 
@@ -145,6 +152,14 @@ class Metrics:
         self._deliveries.labels(name, result.value).inc()
         if latency is not None:
             self._delivery_latency.labels(name).observe(max(latency.total_seconds(), 0))
+
+    def channel_down(self, channel: str, *, down: bool) -> None:
+        """A channel was found to take no messages, or to take them again."""
+        self._down.labels(channel if channel in self._channels else OTHER).set(down)
+
+    def mismatched(self, count: int) -> None:
+        """The audit found messages that nobody was told."""
+        self._mismatches.inc(count)
 
     def activation(self, result: ActivationResult) -> None:
         """An attempt of paidwatch to activate ended."""

@@ -58,6 +58,8 @@ class Status:
     blind_total: timedelta = timedelta()
     """Sum of the spans that are over; `blind_so_far` has the running one too."""
 
+    _started: timedelta = field(init=False)
+    """When the board was made, on the monotonic clock."""
     _lost: tuple[datetime, timedelta] | None = None
     """When the present blindness began, on both clocks."""
     _retry: _Span | None = None
@@ -65,6 +67,10 @@ class Status:
     _busy: dict[str, _Span] = field(default_factory=dict[str, _Span])
     _beats: dict[str, datetime] = field(default_factory=dict[str, datetime])
     _troubles: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        """Begin to count for how long the daemon is up."""
+        self._started = self.clock.monotonic()
 
     def busy(self, name: str, limit: timedelta) -> None:
         """Worker `name` begins something that cannot take longer than `limit`; `beat` ends it.
@@ -135,6 +141,10 @@ class Status:
         """Return for how long the daemon was blind since its start, the present blindness included."""
         running = timedelta() if self._lost is None else self.clock.monotonic() - self._lost[1]
         return self.blind_total + running
+
+    def up(self) -> timedelta:
+        """Return for how long the daemon has been running."""
+        return self.clock.monotonic() - self._started
 
     def beats(self) -> dict[str, datetime]:
         """Return when each worker last was through with something."""

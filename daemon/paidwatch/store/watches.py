@@ -4,8 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from paidwatch.core.model import Facts, GapKind
+from paidwatch.core.routing import Severity
+from paidwatch.store import incidents
 from paidwatch.store.facts import read_facts
 from paidwatch.store.pool import Session
 
@@ -39,8 +42,11 @@ class NewGap:
     detail: str
     delay: str
     notes: Sequence[str]
-    claimed: bool
-    """An activation was claimed: the message waits a moment for its end."""
+    severity: Severity
+    plan_id: str | None
+    method: str | None
+    amount: Decimal | None
+    currency: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,8 @@ class Told:
     payment_id: str
     kind: str
     fresh: bool
+    silenced: bool
+    """A silence speaks for it: nobody is told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +78,7 @@ Graces = tuple[list[str], list[timedelta], timedelta]
 
 
 async def claim_due(session: Session, *, most: int, slack: timedelta, graces: Graces) -> Claimed:
-    """Claim due watches in the caller's transaction: at most `most` that need a verdict, and the ordinary among them."""
+    """Claim due watches in the caller's transaction: at most `most` that need a verdict, and the ordinary ones."""
     rows = await session.rows("claim_due", most, slack, *graces, most * LOOKED_AT if most > 1 else 1)
     first = rows[0]
     return Claimed(
@@ -98,15 +106,8 @@ async def postpone(session: Session, until: Mapping[str, datetime]) -> None:
         await session.rows("postpone", list(until), list(until.values()))
 
 
-async def open_gaps(
-    session: Session,
-    gaps: Sequence[NewGap],
-    *,
-    channels: Sequence[str],
-    first_reminder: timedelta | None,
-    hold: timedelta,
-) -> list[Told]:
-    """Record gaps, open their alerts and queue one delivery per channel; an open alert is only brought up to date."""
+async def open_gaps(session: Session, gaps: Sequence[NewGap], *, first_reminder: timedelta | None) -> list[Told]:
+    """Record gaps and open their alerts, for which nothing is queued yet; an open alert is only brought up to date."""
     if not gaps:
         return []
     rows = await session.rows(
@@ -115,21 +116,34 @@ async def open_gaps(
         [gap.kind for gap in gaps],
         [gap.cause for gap in gaps],
         [gap.detail for gap in gaps],
-        list(channels),
+        [gap.severity.value for gap in gaps],
         first_reminder,
-        hold,
-        [gap.payment_id for gap in gaps if gap.claimed],
+        [gap.plan_id for gap in gaps],
+        [gap.method for gap in gaps],
         [gap.delay for gap in gaps],
         [notes_as_json(gap.notes) for gap in gaps],
+        [gap.amount for gap in gaps],
+        [gap.currency for gap in gaps],
     )
     return [
-        Told(alert_id=row["alert_id"], payment_id=row["payment_id"], kind=row["kind"], fresh=row["fresh"])
+        Told(
+            alert_id=row["alert_id"],
+            payment_id=row["payment_id"],
+            kind=row["kind"],
+            fresh=row["fresh"],
+            silenced=row["silenced"],
+        )
         for row in rows
     ]
 
 
-async def close_watches(session: Session, outcomes: Mapping[str, tuple[str, datetime]]) -> list[Closed]:
-    """Close watches with (outcome, since when) and resolve their alerts."""
+async def close_watches(
+    session: Session, outcomes: Mapping[str, tuple[str, datetime]], *, quiet_until: datetime | None = None
+) -> list[Closed]:
+    """Close watches with (outcome, since when) and resolve their alerts, and incidents that are over with them.
+
+    `quiet_until` is the end of the quiet hours, in which what is of low severity says nothing; None outside them.
+    """
     if not outcomes:
         return []
     rows = await session.rows(
@@ -137,7 +151,10 @@ async def close_watches(session: Session, outcomes: Mapping[str, tuple[str, date
         list(outcomes),
         [outcome for outcome, _ in outcomes.values()],
         [at for _, at in outcomes.values()],
+        quiet_until,
     )
+    members = [row["alert_id"] for row in rows if row["incident_id"] is not None]
+    await incidents.members_ended(session, members, quiet_until=quiet_until)
     return [
         Closed(
             payment_id=row["payment_id"],

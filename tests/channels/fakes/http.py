@@ -1,5 +1,6 @@
 """A scripted HTTP service: what it was sent is kept, and what it answers next can be laid out in advance."""
 
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -51,16 +52,16 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(service: Service) -> AsyncIterator[Service]:
+async def serving(service: Service, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Service]:
     app = web.Application(client_max_size=4 * 1024 * 1024)
     app.router.add_route("*", "/{anything:.*}", service.answer)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         host, port = runner.addresses[0][:2]
-        service.base = f"http://{host}:{port}"
+        service.base = f"{'http' if tls is None else 'https'}://{host}:{port}"
         yield service
     finally:
         await runner.cleanup()

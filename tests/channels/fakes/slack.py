@@ -1,4 +1,4 @@
-"""Slack's incoming webhooks and the parts of Block Kit that messages may use."""
+"""Slack's incoming webhooks, two methods of its Web API, and the parts of Block Kit that messages may use."""
 
 import json
 import re
@@ -28,6 +28,87 @@ def slack(path: str) -> Service:
         return web.Response(text="ok")
 
     return Service(handler=handle)
+
+
+POSTED = {"channel", "text", "blocks", "mrkdwn", "parse", "link_names", "unfurl_links", "unfurl_media", "thread_ts"}
+UPDATED = {"channel", "ts", "text", "blocks", "parse", "link_names"}
+
+
+class SlackApi(Service):
+    """`chat.postMessage` and `chat.update` for one bot in one channel; every answer is 200."""
+
+    def __init__(self, path: str, token: str, channel: str, known: str) -> None:
+        super().__init__(handler=self._handle)
+        self.path = path
+        self.token = token
+        self.channels = {channel, known}
+        """Name and id; every answer holds the id."""
+        self.known = known
+        self.messages: dict[str, dict[str, Any]] = {}
+        self.replies: dict[str, list[dict[str, Any]]] = {}
+        self.uneditable = ""
+        self._next = 1_700_000_000
+
+    def forget(self) -> None:
+        """Somebody deleted everything."""
+        self.messages.clear()
+
+    async def _handle(self, request: Received) -> web.Response:
+        given = request.headers.get("authorization", "")
+        if self.token in request.path + str(request.query) + request.body.decode():
+            return _no("invalid_arguments")
+        if not given:
+            return _no("not_authed")
+        if given != f"Bearer {self.token}":
+            return _no("invalid_auth")
+        if request.headers["content-type"] != "application/json; charset=utf-8":
+            return _no("invalid_post_type")
+        payload = json.loads(request.body)
+        if payload.get("channel") not in self.channels:
+            return _no("channel_not_found")
+        if payload.get("parse") != "none":
+            return _no("invalid_arguments")
+        match request.path.removeprefix(self.path):
+            case "/chat.postMessage":
+                return self._post(payload)
+            case "/chat.update":
+                return self._update(payload)
+            case _:
+                return _no("unknown_method")
+
+    def _post(self, payload: dict[str, Any]) -> web.Response:
+        if payload.keys() - POSTED or payload.get("mrkdwn") is not False:
+            return _no("invalid_arguments")
+        if violations(payload):
+            return _no("invalid_blocks")
+        parent = payload.get("thread_ts")
+        if parent is not None and parent not in self.messages:
+            return _no("message_not_found")
+        self._next += 1
+        time = f"{self._next}.000100"
+        if parent is None:
+            self.messages[time] = payload
+        else:
+            self.replies.setdefault(parent, []).append(payload)
+        return web.json_response({"ok": True, "channel": self.known, "ts": time, "message": payload})
+
+    def _update(self, payload: dict[str, Any]) -> web.Response:
+        if payload.keys() - UPDATED:
+            return _no("invalid_arguments")
+        if payload.get("ts") not in self.messages:
+            return _no("message_not_found")
+        if self.uneditable:
+            return _no(self.uneditable)
+        if utf16(payload["text"]) > 4000:
+            return _no("msg_too_long")
+        if violations(payload | {"unfurl_links": False, "unfurl_media": False}):
+            return _no("invalid_blocks")
+        self.messages[payload["ts"]] |= payload
+        return web.json_response({"ok": True, "channel": self.known, "ts": payload["ts"], "text": payload["text"]})
+
+
+def _no(word: str) -> web.Response:
+    return web.json_response({"ok": False, "error": word})
 
 
 def violations(payload: dict[str, Any]) -> list[str]:

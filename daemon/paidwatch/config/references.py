@@ -1,0 +1,49 @@
+"""Names in one section that must stand in another one."""
+
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+from paidwatch.config.locate import Path
+from paidwatch.config.origin import Origins
+from paidwatch.config.problems import Problem, dotted
+from paidwatch.config.wrong import did_you_mean
+
+
+def unknown_channels(tree: Mapping[str, object], origins: Origins) -> Iterator[Problem]:
+    """Yield one problem for each name under [alerts] that is no channel.
+
+    It reads the tree as it was written, so that these problems are told together with those of the models; what has
+    the wrong type there is left to the models. A name is not repeated: somebody may have pasted a token.
+    """
+    channels = _table(tree.get("channels"))
+    for path, name in _named(_table(tree.get("alerts"))):
+        if name not in channels:
+            known = f"known: {', '.join(sorted(channels))}" if channels else "there is no [channels.NAME]"
+            yield Problem(
+                origin=origins.nearest(path),
+                key=dotted(path),
+                what="is not the name of a channel",
+                remedy=did_you_mean(name, channels) or known,
+            )
+
+
+def _named(alerts: Mapping[str, object]) -> Iterator[tuple[Path, str]]:
+    """Yield every name of a channel under [alerts], with the way to it."""
+    yield from _each(alerts.get("channels"), ("alerts", "channels"))
+    for list_name in ("routes", "escalations"):
+        for index, table in enumerate(_list(alerts.get(list_name))):
+            yield from _each(_table(table).get("channels"), ("alerts", list_name, index, "channels"))
+
+
+def _each(names: object, path: Path) -> Iterator[tuple[Path, str]]:
+    for index, name in enumerate(_list(names)):
+        if isinstance(name, str):
+            yield (*path, index), name
+
+
+def _table(value: object) -> Mapping[str, object]:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
