@@ -57,7 +57,7 @@ WITH mine AS (
 )
 INSERT INTO paidwatch.attempt (delivery_id, took, revision, word, result, code, size, error)
 SELECT m.delivery_id, $2::interval, $3::integer, $4::text, $5::text, $6::text, $7::integer, $8::text FROM mine m
-RETURNING pg_notify('paidwatch_feed', '')::text AS told;
+RETURNING CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('paidwatch_feed', '')::text END AS told;
 
 -- name: record_sent
 -- The channel took it. A story that moved on meanwhile is due at once, an incident after its pause; where a message cannot be edited

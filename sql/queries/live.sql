@@ -1,6 +1,7 @@
 -- name: tell_feed
--- A hint to whoever looks at gaps and deliveries live; sent at commit, and no cost where nobody listens.
-SELECT pg_notify('paidwatch_feed', '') AS told;
+-- A hint to whoever looks at gaps and deliveries live; sent at commit, and no cost where nobody listens. None while the
+-- queue of notifications fills up: a full one would fail the commit.
+SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('paidwatch_feed', '') END AS told;
 
 -- name: live_state
 -- The head of the live view: how much is open, how the daemon keeps up, and how fast the application was since $1.

@@ -12,8 +12,8 @@ UPDATE paidwatch.channel SET not_before = NULL WHERE name = $1::text AND down_si
 SELECT c.not_before - now() AS wait FROM paidwatch.channel c WHERE c.name = $1::text AND c.not_before > now();
 
 -- name: ring_outbox
--- Tells the daemon that there is something to deliver.
-SELECT pg_notify('paidwatch', 'outbox');
+-- Tells the daemon that there is something to deliver, unless the queue of notifications has no room.
+SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('paidwatch', 'outbox') END AS rung;
 
 -- name: test_delivery
 -- How far one test message is. $1 delivery.

@@ -441,19 +441,20 @@ async def test_the_daemon_tells_it_once_over_restarts(watched: Database, told: S
     def digests() -> list[str]:
         return [message.word for message in told.told if message.kind == "daily"]
 
-    async with start() as daemon:
+    daily = {"alerts": {"digest_at": "09:00"}}
+    async with start(daily) as daemon:
         await daemon.ready()
         await daemon.database_by_asking(watched, "SELECT digest_at IS NOT NULL FROM paidwatch.installation")
     assert digests() == [], "the first one has its time still before it"
     await watched.execute("UPDATE paidwatch.installation SET digest_at = now() - interval '25 hours'")
-    async with start() as daemon:
+    async with start(daily) as daemon:
         await daemon.ready()
-        async with start() as standby:
+        async with start(daily) as standby:
             await standby.log("lead.waiting")
             await told.until(lambda: len(digests()) == 1)
             await daemon.database(watched, "SELECT bool_and(told_at IS NOT NULL) FROM paidwatch.delivery")
             await daemon.stop()
             await standby.ready()
-    async with start() as daemon:
+    async with start(daily) as daemon:
         await daemon.ready()
     assert digests() == ["DIGEST"]

@@ -182,7 +182,7 @@ def _rows(rows: list[Block]) -> Iterator[Block]:
 
 def _label(label: str, room: Room) -> Block:
     """Return a label, bold if it consists of letters."""
-    if _LABEL.fullmatch(label):
+    if len(label) <= _FIELD // 10 and _LABEL.fullmatch(label):
         return _markup(room.spend(f"*{label}*"))
     return _plain(room.fit(label, _FIELD // 10, escape=escape) or NOTHING)
 

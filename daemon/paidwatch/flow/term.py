@@ -6,7 +6,7 @@ Any loss of a connection ends the term; the next one begins from the database's 
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import aiohttp
@@ -36,7 +36,7 @@ from paidwatch.store import installation
 from paidwatch.store.connect import Connection, Target, connect
 from paidwatch.store.inbox import SESSION, Drained, Inbox
 from paidwatch.store.installation import Installed, Server
-from paidwatch.store.pool import BY_KEY, Database
+from paidwatch.store.pool import BY_KEY, Database, Session
 from paidwatch.store.statements import Statements
 
 FIRST_TRY = timedelta(seconds=1)
@@ -91,6 +91,30 @@ class Fence:
         self._known = found
 
 
+class Gate:
+    """Lets the connections of one term in: they all lead to one server, and the fence lets it be served.
+
+    With several hosts in the address every connection looks for its host anew, and finds an old primary that came back
+    meanwhile; work on two servers at once would be told and booked on either.
+    """
+
+    def __init__(self, fence: Fence, statements: Statements) -> None:
+        """Start open to any server; the first connection decides."""
+        self._fence = fence
+        self._statements = statements
+        self._served: tuple[str, str] | None = None
+
+    async def greet(self, connection: Connection) -> None:
+        """Look at a new connection's server. Raises Unfit and DatabaseError."""
+        found = await installation.server(Session(connection, self._statements))
+        self._fence.check(found)
+        this = (found.system_identifier, found.timeline)
+        if self._served not in (None, this):
+            message = "a new connection leads to another server than the ones before"
+            raise Unfit(message, remedy="It is tried again by itself; see that only one of the hosts takes writes.")
+        self._served = this
+
+
 class Term:
     """One try to serve; ends by a DatabaseError, or when `stopping` is set and the work is finished."""
 
@@ -106,12 +130,14 @@ class Term:
     async def serve(self) -> None:
         """Run the term. Raises DatabaseError when the connection cannot be had or is lost."""
         means = self._means
+        gate = Gate(self._fence, means.statements)
+        target = replace(means.target, greet=gate.greet)
         with ExitStack() as stack:
-            ears = Ears(means.target, means.statements, self._signal)
-            locks = Locks(means.target, means.statements)
+            ears = Ears(target, means.statements, self._signal)
+            locks = Locks(target, means.statements)
             stack.callback(ears.close)
             stack.callback(locks.close)
-            async with Database(means.target, means.statements, size=6, settings=BY_KEY) as database:
+            async with Database(target, means.statements, size=6, settings=BY_KEY) as database:
                 await ears.open()
                 await self._verify(database)
                 await locks.open(FIRST_TRY)
@@ -121,7 +147,7 @@ class Term:
                     if await self._lead(locks, guards):
                         # While we stood by, the installation may have changed.
                         server, found = await self._verify(database)
-                        reader = await connect(means.target, purpose="intake", settings=SESSION)
+                        reader = await connect(target, purpose="intake", settings=SESSION)
                         stack.callback(reader.terminate)
                         await self._rule(database, ears, locks, reader, server, found)
                     guards.cancel_scope.cancel()

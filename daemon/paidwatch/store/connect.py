@@ -1,7 +1,7 @@
 """Connections: made so that each side notices the other's death, and failing with a sentence and a remedy."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,6 +34,9 @@ class Target:
     dsn: str = field(repr=False)
     connect_timeout: timedelta
     statement_timeout: timedelta
+    greet: "Callable[[Connection], Awaitable[None]] | None" = None
+    """Called with every new connection before anybody uses it: where there are several hosts, another one may answer
+    each time. Raises DatabaseError to refuse the server."""
 
 
 async def connect(target: Target, *, purpose: str, settings: Mapping[str, str] | None = None) -> Connection:
@@ -48,8 +51,19 @@ async def connect(target: Target, *, purpose: str, settings: Mapping[str, str] |
             command_timeout=target.statement_timeout.total_seconds(),
             server_settings=server_settings(purpose, target.statement_timeout) | dict(settings or {}),
         )
-    watch_socket(connection)
+        try:
+            await welcome(target, connection)
+        except BaseException:
+            connection.terminate()
+            raise
     return connection
+
+
+async def welcome(target: Target, connection: Connection) -> None:
+    """Make a new connection ready for use. Raises DatabaseError if its server is not the one to be used."""
+    watch_socket(connection)
+    if target.greet is not None:
+        await target.greet(connection)
 
 
 def server_settings(purpose: str, statement_timeout: timedelta) -> dict[str, str]:

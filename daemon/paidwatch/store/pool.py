@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 
 from paidwatch.errors import Unreachable, Unreadable
-from paidwatch.store.connect import Connection, Target, server_settings, translated, watch_socket
+from paidwatch.store.connect import Connection, Target, server_settings, translated, welcome
 from paidwatch.store.statements import Statements
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class Database:
                 command_timeout=self._target.statement_timeout.total_seconds(),
                 max_inactive_connection_lifetime=0,
                 server_settings=server_settings("work", self._target.statement_timeout) | self._settings,
-                init=_prepare_connection,
+                init=self._welcome,
                 reset=_keep_session,
             )
         return self
@@ -112,6 +112,9 @@ class Database:
         if self._pool is not None:
             self._pool.terminate()
             self._pool = None
+
+    async def _welcome(self, connection: Any) -> None:  # noqa: ANN401  a pool's proxy
+        await welcome(self._target, connection)
 
     async def read(self, body: Callable[[Session], Awaitable[T]]) -> T:
         """Run `body` on a connection, without a transaction of its own. Raises DatabaseError."""
@@ -156,10 +159,6 @@ async def undisturbed(work: Callable[[], Awaitable[T]]) -> T:
         except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError):
             continue
     return await work()
-
-
-async def _prepare_connection(connection: Any) -> None:  # noqa: ANN401  a pool's proxy
-    watch_socket(connection)
 
 
 async def _keep_session(connection: Any) -> None:  # noqa: ANN401  a pool's proxy
