@@ -44,6 +44,14 @@ FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
 WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgname LIKE 'paidwatch\_%'
 ORDER BY 2, 1;
 
--- name: still_listening
--- Stored at every proof of listening, so that the next start can say for how long nobody listened.
+-- name: listening_again
+-- Returns for how long nobody listened since a daemon last said goodbye; NULL when none did, as after a crash.
+WITH former AS (
+    SELECT i.singleton, i.listening_at FROM paidwatch.installation i FOR UPDATE
+)
+UPDATE paidwatch.installation i SET listening_at = NULL FROM former f WHERE i.singleton = f.singleton AND f.listening_at IS NOT NULL
+RETURNING now() - f.listening_at AS away;
+
+-- name: no_longer_listening
+-- A daemon says goodbye: until now somebody listened.
 UPDATE paidwatch.installation SET listening_at = now();

@@ -1,8 +1,8 @@
 """What must hold of alerting, group A: never lost, never told without need. The daemon itself, killed and restarted."""
 
+import re
 import signal
 from collections import Counter
-from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -19,6 +19,7 @@ from tests.support.watched import Start
 QUICK = {"grace": {"default": "300ms"}, "deliveries": {"first_retry": "50ms", "max_retry": "100ms"}}
 DONE = "SELECT NOT EXISTS (SELECT FROM paidwatch.delivery WHERE due_at IS NOT NULL OR lease IS NOT NULL)"
 OVER = "SELECT NOT EXISTS (SELECT FROM paidwatch.watch WHERE state <> 'closed')"
+LATE = re.compile(r"paidwatch looked at the payment 7 min late: it was not .* when the grace period ended")
 AT_ONCE = {"webhook": 4, "slack": 1, "discord": 1}
 """How many messages a channel is sent at the same time; a kill may find so many accepted and not yet recorded."""
 PENDING = """
@@ -36,10 +37,11 @@ PAY_ALL = "UPDATE payment_transactions SET status = 'completed', completed_at = 
 RACES = """
 CREATE TABLE race AS
 SELECT p.id AS payment_id, p.user_id, p.id % 4 AS lane, e.activates, NULL::timestamptz AS done_at,
-    clock_timestamp() + interval '1 s' * (p.id / 300.0 + CASE WHEN e.activates THEN 0.9 + random() * 0.4 ELSE 0 END) AS at
+    clock_timestamp() + interval '1 s' * (p.id / 200.0 + CASE WHEN NOT e.activates THEN 0 WHEN p.id % 3 > 0
+        THEN 0.9 + random() * 0.3 ELSE 0.9 + random() * 3 END) AS at
 FROM payment_transactions p CROSS JOIN (VALUES (false), (true)) AS e (activates)
 """
-"""Three hundred pay in a second; each is activated from shortly before the grace of a second is over to well after it:
+"""Two hundred pay in a second; each is activated from shortly before the grace of a second is over to well after it:
 before that is noticed, while it is judged, queued, told and recorded."""
 RUN = """
 DO $$
@@ -132,17 +134,17 @@ async def test_a2_what_was_accepted_and_not_recorded_comes_once_more_as_the_same
         ops = channels["ops"]
         for rounds in (1, 2):
             async with start(QUICK, sections(channels)) as daemon:
-                ops.on_taken = lambda _heard, daemon=daemon: daemon.signal(signal.SIGKILL)  # type: ignore[misc]
+                ops.on_taken = lambda _heard, daemon=daemon: daemon.signal(signal.SIGKILL)
                 if rounds == 1:
                     await daemon.ready()
-                    payment = await paid(watched)
+                    await paid(watched)
                 assert await daemon.ended() == -signal.SIGKILL
             assert len(ops.heard) == rounds
         ops.on_taken = None
         async with start(QUICK, sections(channels)) as daemon:
             await daemon.ready()
             await daemon.database(watched, DONE)
-        assert [(one.word, one.payment) for one in ops.heard] == [("NEW", payment)] * 3
+        assert ops.counted() == {("paid_not_active", "NEW"): 3}
         assert len({one.key for one in ops.heard}) == 1
 
 
@@ -196,13 +198,13 @@ async def test_a3_down_while_the_grace_ended_is_told_at_the_start_with_how_late_
         async with start(patient, sections(channels)) as daemon:
             await daemon.ready()
             payment = await paid(watched)
-            await daemon.database_by_asking(watched, "SELECT EXISTS (SELECT FROM paidwatch.watch WHERE state = 'waiting')")
+            await daemon.database_by_asking(
+                watched, "SELECT EXISTS (SELECT FROM paidwatch.watch WHERE state = 'waiting')"
+            )
             await daemon.kill9()
-        await watched.execute(
-            "UPDATE paidwatch.watch SET paid_at = paid_at - $1::interval, noticed_at = noticed_at - $1::interval,"
-            " touched_at = touched_at - $1::interval, grace_until = grace_until - $1::interval, due_at = due_at - $1::interval",
-            timedelta(hours=1, minutes=7),
-        )
+        moments = ("paid_at", "noticed_at", "touched_at", "grace_until", "due_at")
+        earlier = ", ".join(f"{moment} = {moment} - interval '1 hour 7 minutes'" for moment in moments)
+        await watched.execute(f"UPDATE paidwatch.watch SET {earlier}")
         async with start(patient, sections(channels)) as daemon:
             await daemon.ready()
             for channel in channels.values():
@@ -211,7 +213,7 @@ async def test_a3_down_while_the_grace_ended_is_told_at_the_start_with_how_late_
         for channel in channels.values():
             (told,) = channel.heard
             assert (told.word, told.payment) == ("NEW", payment)
-            assert "7 min after the grace period ended" in told.facts["Delay"]
+            assert LATE.fullmatch(told.facts["Delay"]), told.facts["Delay"]
 
 
 # A5: activated around the end of the grace
@@ -334,4 +336,3 @@ async def test_a8_a_channel_that_was_down_while_a_gap_came_and_went_is_told_once
         assert "the gap was closed before this channel was told of it" in told.facts["Delay"]
         assert words(chat.stories()[payment]) == ["NEW", "RESOLVED"]
     assert await told_and_done(watched)
-

@@ -419,3 +419,21 @@ async def test_the_zone_of_sessions_and_their_isolation_make_no_difference(
     assert told.announced(words=("FIXED",)) == {(renewed, "renewal_not_applied"): 1, (fresh, "paid_not_active"): 1}
     ends = (await shop.read(watched, "users", lapsing))["payment_due_date"]
     assert ends == (until + timedelta(days=30)).replace(tzinfo=None)
+
+
+@ANY
+async def test_the_next_start_says_for_how_long_nobody_listened(watched: Database, told: Sink, start: Start) -> None:
+    async with start(QUICK) as daemon:
+        await daemon.ready()
+        (first,) = await daemon.log("listen.ready")
+    payment = await paid(watched)
+    async with start(QUICK) as daemon:
+        (line,) = await daemon.log("listen.ready")
+        await told.until_told([payment])
+        await daemon.kill9()
+    assert "blind_seconds" not in first
+    assert float(line["blind_seconds"]) > 0
+    assert line["recovered"] == 1
+    async with start(QUICK) as daemon:
+        (after_a_crash,) = await daemon.log("listen.ready")
+    assert "blind_seconds" not in after_a_crash, "nobody knows when it died"

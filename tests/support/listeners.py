@@ -1,4 +1,4 @@
-"""The other ends of the daemon's channels, as people see them: services that enforce their limits and say what was told.
+"""The other ends of the daemon's channels, as people see them: strict services that say what they were told.
 
 Each `Listener` stands before one of the strict fakes of tests/channels/fakes and keeps what that one took, read back
 into the same words whatever the service: the word of the title, the kind, the payment, the facts, the whole text.
@@ -8,6 +8,7 @@ import json
 from base64 import b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,7 +68,6 @@ class Listener(Service):
     @property
     def section(self) -> Sections:
         """The channel in the daemon's configuration, without a pace that would only cost the tests time."""
-        secret: Sections = {}
         address = {"type": self.kind, "url": self.base + PATHS[self.kind], "pace": "1ms"}
         if self.kind == "webhook":
             address["secret"] = "whsec_" + b64encode(KEY).decode()
@@ -104,9 +104,9 @@ class Listener(Service):
                 await self._news.wait()
         assert condition(), f"{self.name} after {within} s: {self.counted()}, refused {Counter(self.refused)}"
 
-    async def until_told(self, payments: set[str], *, word: str = "NEW") -> None:
+    async def until_told(self, payments: AbstractSet[str], *, word: str = "NEW", within: float = WITHIN) -> None:
         """Wait until each of these payments was told of by this word."""
-        await self.until(lambda: payments <= {one.payment for one in self.heard if one.word == word})
+        await self.until(lambda: payments <= {one.payment for one in self.heard if one.word == word}, within=within)
 
     def counted(self, *, edited: bool | None = None) -> Counter[tuple[str, str]]:
         """Return how often each (kind, word) was told; only by edits, or only by new messages, if asked for."""
@@ -158,7 +158,7 @@ def _of_webhook(request: Received) -> Heard:
         edited=False,
         key=request.headers["webhook-id"],
         facts=facts,
-        text=_together(data["subject"], data["summary"], facts),
+        text=_together(f"{data['word']} · {data['subject']}", data["summary"], facts),
     )
 
 

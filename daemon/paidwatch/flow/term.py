@@ -234,6 +234,7 @@ class Term:
         await database.write(lambda session: session.rows("release_leases"))
         noted = await intake.drain()
         recovered = noted + await reconcile.catch_up(found)
+        away = await database.write(lambda session: session.value("listening_again"))
         async with anyio.create_task_group() as workers:
             workers.start_soon(alarm.run, name="alarm")
             self._hire(workers, database)
@@ -244,22 +245,25 @@ class Term:
                 sources.start_soon(pulse.run, name="heartbeat")
                 pokes = (alarm.poke, digest.poke, pulse.poke)
                 sources.start_soon(self._follow_reloads, workers, database, pokes, name="reloads")
-                self._announce(ears, recovered)
+                self._announce(ears, recovered, away)
                 await self._stopping.wait()
                 sources.cancel_scope.cancel()
             alarm.stop()
             for deliverer in self._deliverers.values():
                 deliverer.stop()
             workers.cancel_scope.deadline = anyio.current_time() + means.drain.total_seconds()
+        await database.write(lambda session: session.rows("no_longer_listening"))
 
-    def _announce(self, ears: Ears, recovered: int) -> None:
+    def _announce(self, ears: Ears, recovered: int, away: timedelta | None) -> None:
         means = self._means
         blind = means.status.leading(recovered)
-        if blind is None:
+        if blind is not None:
+            means.metrics.reconnected()
+            away = blind.length
+        if away is None:
             means.log.info("listen.ready", "listening, and caught up", recovered=recovered)
         else:
-            means.metrics.reconnected()
-            seconds = round(blind.length.total_seconds(), 1)
+            seconds = round(away.total_seconds(), 1)
             means.log.warning(
                 "listen.ready", "listening again, and caught up", blind_seconds=seconds, recovered=recovered, lost=0
             )
