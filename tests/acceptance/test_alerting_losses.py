@@ -250,10 +250,10 @@ async def test_a5_of_a_thousand_races_at_the_end_of_the_grace_every_story_is_who
                 assert_whole(told)
             assert not more_than_once(channel)
             assert not channel.refused
-        assert said < payments
+        assert not said & in_time, "activated within the grace is silence"
         assert said, "nobody was late: these were no races"
         assert in_time, "nobody was in time: these were no races"
-        assert not said & in_time, "activated within the grace is silence"
+        assert said < payments
     assert await told_and_done(watched)
 
 
@@ -286,11 +286,10 @@ async def test_a7_two_daemons_and_a_thousand_alerts_and_a_leader_killed_in_the_m
                 await standby.log("lead.waiting")
                 payments = await many_pending(watched, 1000)
                 await watched.execute(PAY_ALL)
-                for channel in channels.values():
-                    await channel.until(lambda channel=channel: len(channel.heard) >= 300)  # type: ignore[misc]
+                await channels["ops"].until(lambda: len(channels["ops"].heard) >= 400)
                 await leader.kill9()
                 for channel in channels.values():
-                    assert len(channel.heard) < 1000, "it was not killed in the middle"
+                    assert 0 < len(channel.heard) < 1000, "it was not killed in the middle"
                 for channel in channels.values():
                     await channel.until_told(payments)
                 await standby.database(watched, DONE)

@@ -270,7 +270,7 @@ CASES: Mapping[str, tuple[Story, datetime]] = {
                 "Lost: 0 given up as too old",
                 "Dead letters: 0 new, 0 in all",
                 "Listening: this daemon has been up for 12 d, and was listening all the time",
-                "Automatic activation: supervised",
+                "Automatic activation: shadow",
             ),
         ),
         NOW,

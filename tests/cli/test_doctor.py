@@ -125,7 +125,8 @@ async def test_a_database_without_an_installation(examine: Examine, database: Da
 
 
 async def test_a_schema_that_is_too_old(examine: Examine, watched: Database) -> None:
-    await watched.execute("DELETE FROM paidwatch.migration; INSERT INTO paidwatch.migration (version, name, breaking) VALUES (0, 'none', false)")
+    await watched.execute("DELETE FROM paidwatch.migration WHERE version > 1")
+    await watched.execute("UPDATE paidwatch.migration SET version = 0")
     assert "version 0" in said(await examine(), "installation")
 
 

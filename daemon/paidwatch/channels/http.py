@@ -151,7 +151,7 @@ def refuse(service: str, answer: Answer, *, now: datetime, fault: Fault | None =
     `fault` and `code` are for where the service says more than the status does. None of its own words are repeated:
     they may hold what was sent to it.
     """
-    said = f"{service} answered {answer.status}" + (f" {code}" if code else "")
+    said = f"{service} answered {answer.status}" + (f" {code.removeprefix(f'{answer.status}/')}" if code else "")
     return DeliveryError(
         said,
         fault=fault or fault_of(answer.status),

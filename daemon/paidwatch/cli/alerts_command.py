@@ -243,7 +243,9 @@ def _story(one: "Listed") -> list[tuple[str, str]]:
         "delay": one.delay,
         "paid": stamp(one.paid_at) if one.paid_at else "",
         "opened": stamp(one.opened_at),
-        "closed": f"{stamp(one.resolved_at)} ({one.outcome or NOTHING})" if one.resolved_at else "",
+        "closed": " ".join((stamp(one.resolved_at), f"({one.outcome})" if one.outcome else "")).strip()
+        if one.resolved_at
+        else "",
         "severity": one.severity,
         "note": "" if one.outcome else _note(one),
         "reminders": f"{one.reminders}" + (f", next {stamp(one.remind_at)}" if one.remind_at else ""),

@@ -9,6 +9,7 @@ import click
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
 from paidwatch.cli.root import Cli, json_option, pass_cli, run_async
 from paidwatch.cli.tending import NUMBER, by_option, looking
+from paidwatch.core.said import count
 from paidwatch.core.text import masked, stamp
 from paidwatch.errors import Refused
 
@@ -224,7 +225,7 @@ def _facts(found: "Shown") -> Iterator[tuple[str, str]]:
         "payment": one.payment_id and f"{one.payment_id}{of}",
         "told": one.told_at and stamp(one.told_at),
         "next": one.due_at and stamp(one.due_at),
-        "trying": one.trying_since and f"since {stamp(one.trying_since)}, {one.attempts} times",
+        "trying": one.trying_since and f"since {stamp(one.trying_since)}, {count(one.attempts, 'attempt')}",
         "given up": one.dead_at and stamp(one.dead_at),
         "error": one.last_error and masked(one.last_error),
         "waits for": found.waits_for and waits,

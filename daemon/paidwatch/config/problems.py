@@ -49,7 +49,7 @@ class ConfigProblems(ConfigError):
             lines.append(f"  {problem}")
             if problem.remedy:
                 lines.append(f"    → {problem.remedy}")
-        super().__init__("\n".join(lines), remedy="mend them, then run `paidwatch config check`")
+        super().__init__("\n".join(lines), remedy="mend them; `paidwatch config check` shows what is left")
 
 
 _SENTENCES: Final = {

@@ -16,7 +16,6 @@ from paidwatch.core.said import (
     dismissal,
     lateness,
     moment,
-    pasteable,
     quieten,
     several,
     short,
@@ -98,9 +97,7 @@ def _lines(story: Story, incident: Incident, word: Word, now: datetime) -> Itera
     yield from text("Delay", lateness(story, word, now, _EVENT), short=False)
     yield from dismissal(story)
     yield from several("Notes", story.digest)
-    alert = pasteable(story.alert_id)
-    if alert:
-        yield Line(label="Each of them", value=f"paidwatch alerts show {alert}", short=False)
+    yield Line(label="Each of them", value="paidwatch alerts list --members", short=False)
     yield from quieten(story, word)
 
 

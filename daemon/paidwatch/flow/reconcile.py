@@ -11,8 +11,8 @@ import anyio
 from paidwatch.core.model import Gap, Outcome, Settled, Waiting
 from paidwatch.core.verdict import judge
 from paidwatch.errors import Unreadable
-from paidwatch.flow.decide import spoken
 from paidwatch.flow.audit import Audit
+from paidwatch.flow.decide import spoken
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
 from paidwatch.ops.status import Status
