@@ -71,6 +71,7 @@ CREATE OR REPLACE FUNCTION paidwatch.attach(mapping json) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     zone text := mapping ->> 'time_zone';
+    role text;
 BEGIN
     PERFORM paidwatch.define_payments(mapping -> 'payments', zone);
     PERFORM paidwatch.define_subscribers(mapping -> 'users', paidwatch.words(mapping -> 'plans' -> 'order'), zone);
@@ -85,6 +86,13 @@ BEGIN
     IF coalesce(mapping ->> 'runtime_role', '') <> '' THEN
         PERFORM paidwatch.grant_runtime(mapping ->> 'runtime_role');
     END IF;
+    -- Roles that were granted by hand get what a later version added, and nothing that their owner may have taken away.
+    FOR role IN SELECT DISTINCT r.rolname FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) x JOIN pg_roles r ON r.oid = x.grantee
+        WHERE c.oid = 'paidwatch.watch'::regclass AND x.privilege_type = 'INSERT' AND x.grantee <> c.relowner LOOP
+        EXECUTE format('GRANT SELECT, INSERT ON paidwatch.alert_history TO %I', role);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
+        EXECUTE format('GRANT UPDATE (digest_at, audited_at) ON paidwatch.installation TO %I', role);
+    END LOOP;
 END $$;
 
 -- What the role that runs the daemon needs, and no more. Safe to run again; `psql -c "SELECT paidwatch.grant_runtime('role')"`.

@@ -47,6 +47,8 @@ ALTER TABLE paidwatch.alert
     -- The channel that a story about a broken channel is about.
     ADD COLUMN channel text,
     ADD CONSTRAINT alert_acked_check CHECK ((state = 'acked') = (acked_until IS NOT NULL));
+-- What is over needs no look.
+UPDATE paidwatch.alert SET look_at = NULL WHERE state = 'resolved';
 CREATE INDEX alert_look ON paidwatch.alert (look_at) WHERE look_at IS NOT NULL;
 CREATE INDEX alert_members ON paidwatch.alert (incident_id) WHERE incident_id IS NOT NULL;
 CREATE INDEX alert_members_left ON paidwatch.alert (incident_id) WHERE incident_id IS NOT NULL AND state <> 'resolved';

@@ -68,7 +68,7 @@ WITH said AS (
     UPDATE paidwatch.alert SET notes = $2::text[] WHERE payment_id = $1::text::paidwatch.payment_key AND state <> 'resolved'
     RETURNING alert_id, storm_until
 )
-UPDATE paidwatch.delivery d SET due_at = greatest(now(), said.storm_until) FROM said
+UPDATE paidwatch.delivery d SET due_at = greatest(now(), said.storm_until, d.not_before) FROM said
 WHERE d.alert_id = said.alert_id AND d.told_revision = 0 AND d.due_at IS NOT NULL AND d.lease IS NULL AND d.dead_at IS NULL AND d.waits_for IS NULL;
 
 -- name: note_activation

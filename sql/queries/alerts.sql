@@ -19,6 +19,7 @@ SELECT a.alert_id, a.kind, a.state, a.severity, a.method, a.opened_at, a.error_c
     a.remind_at, a.escalations, a.acked_by, a.acked_until, a.silence_id, a.channel, s.silence_id AS fitting,
     s.expires_at AS silenced_until, s.author, s.reason, f.author AS former_author,
     EXISTS (SELECT FROM paidwatch.alert i WHERE i.alert_id = a.incident_id AND i.state <> 'resolved') AS spoken_for,
+    ARRAY(SELECT d.channel FROM paidwatch.delivery d WHERE d.alert_id = a.alert_id) AS heard,
     CASE WHEN a.kind = 'incident' THEN m.amount ELSE nullif(a.amount, 'NaN') END AS amount,
     CASE WHEN a.kind = 'incident' AND m.open = 0 THEN coalesce(a.storm_until, a.opened_at) END AS over_at
 FROM paidwatch.alert a
@@ -90,12 +91,13 @@ ON CONFLICT (alert_id, channel) DO NOTHING
 RETURNING alert_id, channel;
 
 -- name: withdraw
--- A silence began: what was not told yet is not told now, and who heard is not told more. $1 alerts.
+-- A silence began: what was not told yet is not told now, and who heard is not told more. The steps of an escalation were taken
+-- once; who was to hear by one hears when the silence ends. $1 alerts.
 WITH untold AS (
-    DELETE FROM paidwatch.delivery d WHERE d.alert_id = ANY ($1::bigint[]) AND d.told_revision = 0 AND d.lease IS NULL
+    DELETE FROM paidwatch.delivery d WHERE d.alert_id = ANY ($1::bigint[]) AND d.told_revision = 0 AND NOT d.escalated AND d.lease IS NULL
 )
 UPDATE paidwatch.delivery d SET due_at = NULL, waits_for = NULL
-WHERE d.alert_id = ANY ($1::bigint[]) AND d.told_revision > 0 AND d.lease IS NULL AND d.due_at IS NOT NULL;
+WHERE d.alert_id = ANY ($1::bigint[]) AND (d.told_revision > 0 OR d.escalated) AND d.lease IS NULL AND d.due_at IS NOT NULL;
 
 -- name: break_acks
 -- New money ends an acknowledgement at once: of the same user's other alerts, and of the incident that was joined. $1 fresh alerts.

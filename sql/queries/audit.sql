@@ -9,10 +9,15 @@ RETURNING coalesce(f.audited_at, i.installed_at) AS since;
 
 -- name: requeue_forgotten
 -- Deliveries that lag behind their alert, and are neither due nor leased, dead, silenced, nor waiting for a digest. Alerts that an
--- incident speaks for, and an incident's changes, are told by other rules. They are due now. $1 most.
+-- incident speaks for, and an incident's changes, are told by other rules. They are due now. $1 most, $2 the audit before; what was
+-- over a day earlier was audited then.
 WITH lost AS MATERIALIZED (
     SELECT d.delivery_id, d.told_revision, a.alert_id, a.kind, a.state, a.revision, d.channel
-    FROM paidwatch.alert a JOIN paidwatch.delivery d ON d.alert_id = a.alert_id
+    FROM (
+        SELECT o.* FROM paidwatch.alert o WHERE o.state <> 'resolved'
+        UNION ALL
+        SELECT r.* FROM paidwatch.alert r WHERE r.state = 'resolved' AND r.resolved_at >= $2::timestamptz - interval '1 day'
+    ) a JOIN paidwatch.delivery d ON d.alert_id = a.alert_id
     LEFT JOIN paidwatch.delivery g ON g.delivery_id = d.bundle_id
     WHERE d.told_revision < a.revision AND d.due_at IS NULL AND d.lease IS NULL AND d.dead_at IS NULL
         AND a.silence_id IS NULL AND a.kind <> 'test'
@@ -30,7 +35,9 @@ SELECT l.alert_id, l.kind, l.state, l.revision, l.channel, l.told_revision FROM 
 -- due now. $1 channels, $3 most.
 WITH lost AS MATERIALIZED (
     SELECT a.alert_id, a.kind, a.state, a.revision FROM paidwatch.alert a
-    WHERE a.opened_at >= $2::timestamptz AND a.incident_id IS NULL AND a.silence_id IS NULL AND a.kind NOT IN ('test', 'channel_down')
+    WHERE a.opened_at >= $2::timestamptz
+        AND NOT EXISTS (SELECT FROM paidwatch.alert i WHERE i.alert_id = a.incident_id AND (i.state <> 'resolved' OR a.state = 'resolved'))
+        AND a.silence_id IS NULL AND a.kind NOT IN ('test', 'channel_down')
         AND NOT EXISTS (SELECT FROM paidwatch.delivery d WHERE d.alert_id = a.alert_id)
         AND a.alert_id > (SELECT min(d.alert_id) FROM paidwatch.delivery d)
     ORDER BY a.alert_id LIMIT $3::integer

@@ -78,9 +78,16 @@ WITH silence AS MATERIALIZED (
         ORDER BY s.expires_at DESC, s.silence_id LIMIT 1
     ) s ON true
     ON CONFLICT (payment_id) WHERE state <> 'resolved' AND payment_id IS NOT NULL
-    DO UPDATE SET kind = excluded.kind, cause = excluded.cause, detail = excluded.detail,
+    DO UPDATE SET kind = excluded.kind, cause = excluded.cause, detail = excluded.detail, severity = excluded.severity,
+        error_class = excluded.error_class, plan_id = excluded.plan_id, method = excluded.method, amount = excluded.amount,
+        currency = excluded.currency, look_at = CASE WHEN a.severity <> excluded.severity THEN now() ELSE a.look_at END,
         notes = CASE WHEN cardinality(excluded.notes) > 0 THEN excluded.notes ELSE a.notes END
-    RETURNING a.alert_id, a.payment_id, a.kind, a.silence_id, a.xmax = 0 AS fresh
+    RETURNING a.alert_id, a.payment_id, a.kind, a.severity, a.silence_id, a.xmax = 0 AS fresh
+), woken AS (
+    -- What turned out to be serious does not wait for the morning.
+    UPDATE paidwatch.delivery x SET waits_for = NULL, due_at = now() FROM told t
+    WHERE x.alert_id = t.alert_id AND NOT t.fresh AND t.severity = 'high' AND x.waits_for = 'quiet' AND x.bundle_id IS NULL AND x.lease IS NULL
+    RETURNING x.alert_id
 ), noted AS (
     INSERT INTO paidwatch.alert_history (alert_id, what, note)
     SELECT t.alert_id, k.what, k.note FROM told t
@@ -91,7 +98,9 @@ WITH silence AS MATERIALIZED (
     ) k
     WHERE t.fresh
 )
-SELECT alert_id, payment_id::text AS payment_id, kind, fresh, silence_id IS NOT NULL AS silenced FROM told;
+SELECT t.alert_id, t.payment_id::text AS payment_id, t.kind, t.fresh, t.silence_id IS NOT NULL AS silenced,
+    EXISTS (SELECT FROM woken w WHERE w.alert_id = t.alert_id) AS woken
+FROM told t;
 
 -- name: close_watches
 -- Closes watches and resolves what was said about them; a member of an incident is spoken for by it (end_members). $1 payments,

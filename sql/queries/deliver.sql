@@ -159,12 +159,27 @@ WITH works AS (
 )
 SELECT name FROM works;
 
+-- name: forget_channels
+-- A broken channel that was taken out of the configuration troubles nobody any more. $1 configured channels.
+WITH gone AS (
+    UPDATE paidwatch.channel SET down_since = NULL, down_reason = NULL, not_before = NULL
+    WHERE name <> ALL ($1::text[]) AND down_since IS NOT NULL RETURNING name
+), over AS (
+    UPDATE paidwatch.alert a SET state = 'resolved', outcome = 'ended', resolved_at = now(), revision = a.revision + 1, remind_at = NULL,
+        escalate_at = NULL, look_at = NULL, acked_until = NULL
+    FROM gone g WHERE a.kind = 'channel_down' AND a.channel = g.name AND a.state <> 'resolved' RETURNING a.alert_id
+), noted AS (
+    INSERT INTO paidwatch.alert_history (alert_id, what, note) SELECT o.alert_id, 'resolved', 'the channel is not configured any more' FROM over o
+)
+UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END
+FROM over o WHERE x.alert_id = o.alert_id AND (x.dead_at IS NULL OR x.told_revision > 0);
+
 -- name: gather
 -- What waited on a channel ($2: 'held' for its repair, 'quiet' for the end of the quiet hours) becomes one digest of kind $3, or is
 -- due message by message where there is less of it than $4. Returns how many messages waited, and the alert of the digest.
 WITH waited AS MATERIALIZED (
     SELECT d.delivery_id FROM paidwatch.delivery d JOIN paidwatch.alert a ON a.alert_id = d.alert_id
-    WHERE d.channel = $1::text AND d.waits_for = $2::text AND d.bundle_id IS NULL AND d.lease IS NULL
+    WHERE d.channel = $1::text AND d.waits_for = $2::text AND d.bundle_id IS NULL AND (d.lease IS NULL OR d.lease_until <= now())
         AND a.kind NOT IN ('held', 'morning', 'test')
     FOR UPDATE OF d SKIP LOCKED
 ), note AS (
@@ -174,7 +189,7 @@ WITH waited AS MATERIALIZED (
 ), digest AS (
     INSERT INTO paidwatch.delivery (alert_id, channel, due_at) SELECT n.alert_id, $1::text, now() FROM note n RETURNING delivery_id
 ), told AS (
-    UPDATE paidwatch.delivery d SET bundle_id = (SELECT g.delivery_id FROM digest g), not_before = NULL,
+    UPDATE paidwatch.delivery d SET bundle_id = (SELECT g.delivery_id FROM digest g), not_before = NULL, lease = NULL, lease_until = NULL,
         waits_for = CASE WHEN EXISTS (SELECT FROM digest) THEN d.waits_for END,
         due_at = CASE WHEN EXISTS (SELECT FROM digest) THEN NULL ELSE now() END
     FROM waited v WHERE d.delivery_id = v.delivery_id
@@ -185,7 +200,8 @@ SELECT (SELECT count(*) FROM waited) AS waited, (SELECT n.alert_id FROM note n) 
 -- When this channel has something to be told next, as a span from now; whether anything waits for the end of the quiet hours, and
 -- whether what is due is still to be marked as waiting for the channel's repair. $1 channel.
 SELECT greatest(d.due_at, c.not_before) - clock_timestamp() AS wait, d.due_at IS NOT NULL AS waiting, clock_timestamp() AS now,
-    EXISTS (SELECT FROM paidwatch.delivery q WHERE q.channel = $1::text AND q.waits_for = 'quiet' AND q.bundle_id IS NULL) AS quiet,
+    EXISTS (SELECT FROM paidwatch.delivery q WHERE q.channel = $1::text AND q.waits_for = 'quiet' AND q.bundle_id IS NULL
+        AND (q.lease IS NULL OR q.lease_until <= now())) AS quiet,
     c.down_since IS NOT NULL AND EXISTS (
         SELECT FROM paidwatch.delivery u JOIN paidwatch.alert a ON a.alert_id = u.alert_id WHERE u.channel = $1::text AND u.due_at <= now()
             AND u.waits_for IS NULL AND u.lease IS NULL AND a.kind <> 'test') AS unheld

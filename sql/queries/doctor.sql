@@ -32,12 +32,13 @@ SELECT w.object, w.privilege, w.activation FROM (
         ('paidwatch.inbox', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.watch', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
         ('paidwatch.alert', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.delivery', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
         ('paidwatch.attempt', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.channel', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-        ('paidwatch.activation', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])) AS t (name, needs), unnest(t.needs) AS p
+        ('paidwatch.activation', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.silence', ARRAY['SELECT', 'INSERT', 'UPDATE']),
+        ('paidwatch.alert_history', ARRAY['SELECT', 'INSERT'])) AS t (name, needs), unnest(t.needs) AS p
     UNION ALL
     SELECT 'schema paidwatch', 'USAGE', has_schema_privilege($1::text, 'paidwatch', 'USAGE'), false
     UNION ALL
     SELECT 'paidwatch.installation', 'UPDATE (' || c || ')', has_column_privilege($1::text, 'paidwatch.installation', c, 'UPDATE'), false
-    FROM unnest(ARRAY['baseline_at', 'listening_at']) AS c
+    FROM unnest(ARRAY['baseline_at', 'listening_at', 'digest_at', 'audited_at']) AS c
     UNION ALL
     SELECT f, 'EXECUTE', has_function_privilege($1::text, f, 'EXECUTE'), true
     FROM unnest(ARRAY['paidwatch.lock_subscriber(paidwatch.user_key)', 'paidwatch.write_subscriber(paidwatch.user_key, jsonb)',

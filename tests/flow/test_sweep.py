@@ -318,6 +318,7 @@ async def silence(sweeper: Sweeper, *, expires: str = "1 hour", **what: object) 
 
 
 async def test_a_silence_takes_back_what_was_not_told_and_tells_it_when_it_ends(sweeper: Sweeper) -> None:
+    sweeper.policy = replace(sweeper.policy, channels=("ops", "mail", "chat"))
     fresh, told = await sweeper.gap(told=False), await sweeper.gap()
     other = await sweeper.gap(told=False, method="paypal")
     for each in (fresh, told, other):
@@ -455,3 +456,53 @@ async def test_many_that_were_silenced_are_told_as_one(sweeper: Sweeper) -> None
     for gap in gaps:
         assert (await sweeper.row(gap))["incident_id"] == crowd
         assert await sweeper.due(gap) == set()
+
+
+async def test_more_gaps_than_a_batch_expire_and_none_comes_back(sweeper: Sweeper) -> None:
+    await sweeper.db.execute(
+        "WITH w AS (INSERT INTO paidwatch.watch (payment_id, state, kind, source, paid_at, noticed_at, grace_until)"
+        " SELECT n, 'gap', 'paid_not_active', 'trigger', now(), now(), now() FROM generate_series(1, 1100) n"
+        " RETURNING payment_id)"
+        " INSERT INTO paidwatch.alert (kind, payment_id, opened_at)"
+        " SELECT 'paid_not_active', payment_id, now() - interval '31 days' FROM w"
+    )
+    while (await sweeper.sweep()).looked:
+        pass
+    ended = "SELECT count(*) FROM paidwatch.alert a JOIN paidwatch.watch w USING (payment_id) WHERE"
+    assert await sweeper.db.fetchval(f"{ended} a.outcome = 'expired' AND w.state = 'closed'") == 1100
+
+
+async def test_a_gap_whose_channels_left_the_configuration_is_told_to_those_that_are_there(sweeper: Sweeper) -> None:
+    gap = await sweeper.gap()
+    routing = replace(ROUTING, usual=("team",))
+    sweeper.policy = replace(sweeper.policy, channels=("team",), routing=routing)
+    assert (await sweeper.sweep()).told
+    assert await sweeper.due(gap) == {"team"}
+    await sweeper.write(gap, "look_at = now()")
+    assert not (await sweeper.sweep()).told, "once"
+
+
+async def test_a_broken_channel_that_left_the_configuration_troubles_nobody(sweeper: Sweeper) -> None:
+    down = await sweeper.alert(kind="channel_down", channel="gone")
+    await sweeper.db.execute("INSERT INTO paidwatch.channel (name, down_since) VALUES ('gone', now()), ('ops', now())")
+    sweep = Sweep(database=sweeper.pool, policy=lambda: replace(sweeper.policy, channels=("ops", "mail")), log=Log())
+    await sweep.follow()
+    row = await sweeper.row(down)
+    assert (row["state"], row["outcome"]) == ("resolved", "ended")
+    assert await sweeper.due(down) == {"ops", "mail"}
+    assert await sweeper.db.fetchval("SELECT array_agg(name) FROM paidwatch.channel WHERE down_since IS NOT NULL") == [
+        "ops"
+    ]
+
+
+async def test_a_silence_does_not_take_back_a_step_of_an_escalation(sweeper: Sweeper) -> None:
+    gap = await sweeper.gap(age="61 minutes")
+    await sweeper.sweep()
+    await silence(sweeper, method="nowpayments")
+    await sweeper.write(gap, "look_at = now()")
+    await sweeper.sweep()
+    assert await sweeper.due(gap) == set()
+    await sweeper.db.execute("UPDATE paidwatch.silence SET expires_at = now()")
+    await sweeper.write(gap, "look_at = now()")
+    await sweeper.sweep()
+    assert "boss" in await sweeper.due(gap)

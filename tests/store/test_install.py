@@ -257,3 +257,19 @@ def test_the_script_is_one_transaction_and_names_no_secret(tmp_path: Path) -> No
     text = script(load(file, {}, needs_database=True).mapping())
     assert text.count("\nBEGIN;") == text.count("\nCOMMIT;") == 1
     assert "hunter-two" not in text
+
+
+async def test_a_role_that_was_granted_by_hand_gets_what_a_later_version_added(server: Server) -> None:
+    db = await installed(server, "F")
+    await db.execute("CREATE ROLE handy; SELECT paidwatch.grant_runtime('handy')")
+    try:
+        await db.execute("REVOKE ALL ON paidwatch.silence, paidwatch.alert_history FROM handy")
+        await db.execute("REVOKE EXECUTE ON FUNCTION paidwatch.lock_subscriber(paidwatch.user_key) FROM handy")
+        await install(db)
+        assert await db.fetchval("SELECT has_table_privilege('handy', 'paidwatch.silence', 'INSERT')")
+        assert not await db.fetchval(
+            "SELECT has_function_privilege('handy', 'paidwatch.lock_subscriber(paidwatch.user_key)', 'EXECUTE')"
+        ), "what its owner took away stays away"
+    finally:
+        await db.execute("DROP OWNED BY handy; DROP ROLE handy")
+        await server.drop(db)

@@ -63,7 +63,7 @@ class Audit:
         return audited
 
     async def _audit(self, session: Session, policy: Policy, last: Row) -> Audited:
-        forgotten = await session.rows("requeue_forgotten", MOST)
+        forgotten = await session.rows("requeue_forgotten", MOST, last["since"])
         told = list(policy.routing.usual) or list(policy.channels)
         unheard = await session.rows("queue_unheard", told, last["since"], MOST) if told else ()
         buried = await session.rows("bury_unserved", list(policy.channels), EVERY)

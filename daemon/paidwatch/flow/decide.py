@@ -94,7 +94,10 @@ class Decide:
             quiet_until = storm.quiet_until(policy, claimed.now)
             closed = await watches.close_watches(session, found.settled, quiet_until=quiet_until)
             claims = await self._claimant.consider(session, found.gaps, claimed.now)
-            gaps = {known.facts.payment_id: self._new_gap(known, gap, claims, policy) for known, gap in found.gaps}
+            gaps = {
+                known.facts.payment_id: self._new_gap(known, gap, claims, policy, claimed.now)
+                for known, gap in found.gaps
+            }
             told = await watches.open_gaps(
                 session, list(gaps.values()), first_reminder=policy.reminders[0] if policy.reminders else None
             )
@@ -112,7 +115,7 @@ class Decide:
         self._report(claimed, told, closed)
         return Ticked(
             claimed=claimed.settled + len(claimed.open),
-            told=sum(1 for alert in told if alert.fresh)
+            told=sum(1 for alert in told if alert.fresh or alert.woken)
             + sum(1 for watch in closed if watch.alert_id is not None)
             + reminded,
             activations=claims,
@@ -145,14 +148,14 @@ class Decide:
         return found
 
     @staticmethod
-    def _new_gap(known: Known, gap: Gap, claims: Claims, policy: Policy) -> NewGap:
+    def _new_gap(known: Known, gap: Gap, claims: Claims, policy: Policy, now: datetime) -> NewGap:
         payment = known.facts.payment
         return NewGap(
             payment_id=known.facts.payment_id,
             kind=gap.kind.value,
             cause=gap.cause,
             detail=gap.detail[:2000],
-            delay=delay_of(known),
+            delay=delay_of(known, now),
             notes=claims.notes(known.facts.payment_id),
             severity=policy.routing.severity(gap.kind),
             plan_id=None if payment is None else payment.plan_id,
@@ -217,14 +220,21 @@ class Decide:
                 )
 
 
-def delay_of(known: Known) -> str:
-    """Say why a payment was noticed late, if it was: then nobody listened when it became paid."""
+def delay_of(known: Known, now: datetime) -> str:
+    """Say why a gap is found late, if it is: nobody listened when it was paid, or looked when its grace ended."""
+    facts = known.facts
     if known.noticed_at is None:
         return ""
-    late = known.noticed_at - known.facts.paid_at
-    if late < LATE:
-        return ""
-    return f"paidwatch noticed the payment {spoken(late)} late: it was not listening when the payment became paid"
+    late = known.noticed_at - facts.paid_at
+    if late >= LATE:
+        return f"paidwatch noticed the payment {spoken(late)} late: it was not listening when the payment became paid"
+    late = now - facts.grace_until
+    if late >= LATE and (facts.touched_at is None or facts.touched_at <= facts.grace_until):
+        return (
+            f"paidwatch looked at the payment {spoken(late)} late:"
+            " it was not running, or behind, when the grace period ended"
+        )
+    return ""
 
 
 def spoken(span: timedelta) -> str:

@@ -103,7 +103,10 @@ class Deliver:
         return len(batch)
 
     def _room(self) -> int:
-        return (self.transport.parallel if self._proven else 1) - self._under_way
+        """Return how many more may be leased: as many as can start, one pace after the other, before the leases end."""
+        pace = max(self.transport.pace, timedelta(milliseconds=1))
+        fit = 1 + max(self._policy().lease - SEND_LIMIT, timedelta()) // pace
+        return (min(self.transport.parallel, fit) if self._proven else 1) - self._under_way
 
     async def _claim(self, most: int) -> list[Due]:
         if most <= 0:

@@ -51,7 +51,7 @@ class Sweep:
         """Plan the next looks anew where the owner's choices changed. Raises DatabaseError."""
         policy = self._policy()
         if policy is not self._known:
-            await self._database.write(alerts.look_again)
+            await self._database.write(lambda session: alerts.look_again(session, policy.channels))
             self._known = policy
 
     async def run(self) -> Swept:
@@ -80,6 +80,11 @@ class Sweep:
 async def sweep(session: Session, now: datetime, policy: Policy) -> Swept:
     """Look at one batch of alerts in the caller's transaction."""
     expired = await _expire_gaps(session, now, policy)
+    if len(expired) >= BATCH:
+        # There may be more, and a look would end their alerts without closing their watches.
+        await alerts.note(session, expired)
+        await session.rows("tell_feed")
+        return Swept(looked=len(expired), told=True, events=expired)
     seen = await alerts.look_at(session, now, BATCH)
     choices = Choices(routing=policy.routing, reminders=policy.reminders, expire=policy.expire)
     looks = [(it, look(it.standing, choices, now)) for it in seen]
@@ -88,7 +93,7 @@ async def sweep(session: Session, now: datetime, policy: Policy) -> Swept:
     await alerts.write_looks(session, [_stand(it, found) for it, found in looks if it.alert_id not in over], now)
     closed = await alerts.close_incidents(session, over, EDIT_EVERY, quiet)
     await alerts.withdraw(session, [it.alert_id for it, found in looks if Act.SILENCE in found.acts])
-    again = await alerts.tell_again(session, [it.alert_id for it, found in looks if found.says_more], now, quiet)
+    again = await alerts.tell_again(session, [it.alert_id for it, found in looks if _says_more(it, found)], now, quiet)
     further = [one for it, found in looks for one in _further(it, found, policy, now, quiet)]
     added = await alerts.tell_further(session, further)
     # As if they were fresh: many that are alike become one incident when a silence ends, too.
@@ -119,6 +124,11 @@ def _stand(seen: Seen, found: Look) -> Stand:
     return Stand(seen=seen, look=found, delay=delay, outcome=Outcome.EXPIRED if Act.EXPIRE in found.acts else None)
 
 
+def _says_more(seen: Seen, found: Look) -> bool:
+    """Whether those who heard of it have to hear more, and from this alert itself."""
+    return found.says_more and (found.state is State.RESOLVED or not seen.standing.spoken_for)
+
+
 def _is_heard_of(seen: Seen, found: Look) -> bool:
     """Whether a silence ended over a gap that still stands and nothing else speaks for."""
     return (
@@ -141,6 +151,16 @@ def _further(seen: Seen, found: Look, policy: Policy, now: datetime, quiet: date
     waits = quiet is not None and about.severity is Severity.LOW
     due_at, waits_for = quiet if waits and quiet else now, storm.QUIET if waits else None
     if Act.SILENCE_ENDED in found.acts and not seen.standing.is_gap:
+        for channel in policy.routing.channels(about):
+            if channel != seen.channel:
+                yield Further(alert_id=seen.alert_id, channel=channel, due_at=due_at, waits_for=waits_for)
+    standing = seen.standing
+    if (
+        standing.insists
+        and seen.heard
+        and not (standing.spoken_for or found.silenced or seen.heard & {*policy.channels})
+    ):
+        # Whoever was told has left the configuration.
         for channel in policy.routing.channels(about):
             if channel != seen.channel:
                 yield Further(alert_id=seen.alert_id, channel=channel, due_at=due_at, waits_for=waits_for)

@@ -91,6 +91,8 @@ class Tend:
             if found.payment_id is None:
                 # The incident before its members, or their end would end it in another way.
                 await self._resolve(session, alert_id, now)
+                # Who joined until it was locked.
+                payments |= await alert_acts.open_members(session, alert_id)
             else:
                 payments = {found.payment_id: alert_id}
             await watches.close_watches(session, dict.fromkeys(payments, (Outcome.DISMISSED.value, now)))

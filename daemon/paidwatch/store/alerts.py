@@ -37,6 +37,8 @@ class Seen:
     """The one that fits it now."""
     former: str | None
     """Author of the silence that spoke for it until now."""
+    heard: frozenset[str]
+    """The channels that were, or are, to be told of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +82,9 @@ async def due(session: Session) -> datetime | None:
     return found
 
 
-async def look_again(session: Session) -> None:
-    """Have everything that is not over looked at anew: the owner's choices may have changed."""
+async def look_again(session: Session, channels: Sequence[str]) -> None:
+    """Have everything that is not over looked at anew, and forget the troubles of channels that are not configured."""
+    await session.rows("forget_channels", list(channels))
     await session.rows("look_again")
 
 
@@ -211,4 +214,5 @@ def _seen(row: Row) -> Seen:
         acked_by=row["acked_by"],
         silence=silence,
         former=row["former_author"],
+        heard=frozenset(row["heard"]),
     )

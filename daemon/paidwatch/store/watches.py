@@ -59,6 +59,8 @@ class Told:
     fresh: bool
     silenced: bool
     """A silence speaks for it: nobody is told."""
+    woken: bool
+    """It turned out to be serious, and waits for the morning no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +134,7 @@ async def open_gaps(session: Session, gaps: Sequence[NewGap], *, first_reminder:
             kind=row["kind"],
             fresh=row["fresh"],
             silenced=row["silenced"],
+            woken=row["woken"],
         )
         for row in rows
     ]
