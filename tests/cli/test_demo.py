@@ -124,7 +124,7 @@ class Silent:
 async def test_a_channel_that_is_not_told_makes_it_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     narrator = Silent()
-    result = await Demo(Plan(once=True, channels=("slack",), patience=timedelta(seconds=4)), narrator).run()
+    result = await Demo(Plan(once=True, channels=("slack",), patience=timedelta(seconds=2)), narrator).run()
     assert result.finished
     assert not result.well
     assert "discord said nothing about customer 3, expected NEW" in narrator.bad

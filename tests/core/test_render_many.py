@@ -47,7 +47,7 @@ def test_an_incident_says_how_many_how_much_how_old_and_why() -> None:
     assert (facts["Since"], facts["Oldest paid"]) == (OPENED, PAID)
     assert facts["Causes"] == "512 times: no webhook was recorded for this payment"
     assert notice.command == "paidwatch check"
-    assert facts["Each of them"] == "paidwatch alerts show 41"
+    assert facts["Each of them"] == "paidwatch alerts list --members"
     assert facts["Take over"] == "paidwatch alerts ack 41 --for 2h"
 
 

@@ -14,7 +14,7 @@ from tests.support.torture import Bench, Equipment, Writer, bell, equipment, int
 from tests.support.watched import Start
 
 STORM = 8.0
-ROUNDS = 12.0
+ROUNDS = 8.0
 """Seconds."""
 BOUND = timedelta(seconds=5)
 """No row waits longer while intake is up; generous, because the machine has other things to do."""

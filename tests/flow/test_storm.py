@@ -28,9 +28,7 @@ from paidwatch.store.pool import BY_KEY, Session
 from paidwatch.store.pool import Database as Pool
 from paidwatch.store.statements import Statements
 from tests.support.postgres import Database
-from tests.support.sink import Sink
 from tests.support.torture import equipment
-from tests.support.watched import Start
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -743,30 +741,3 @@ async def test_a_storm_costs_a_handful_of_statements(here: Shop) -> None:
     few, many = await asked(10), await asked(2000)
     assert many <= few + 3
     assert len(await here.alerts("incident_id IS NOT NULL")) == 2010
-
-
-# The whole of it
-
-
-async def test_the_daemon_tells_five_hundred_by_three_messages_and_their_end_by_one(
-    watched: Database, start: Start, told: Sink
-) -> None:
-    storm = {"storm_threshold": 5, "storm_window": "2s"}
-    async with start({"alerts": storm}) as daemon:
-        await daemon.ready()
-        for count in (1, 499):
-            await watched.execute(PAY_NOW, count)
-        await daemon.database(watched, "SELECT count(*) = 500 FROM paidwatch.watch WHERE state = 'gap'")
-        await told.until(lambda: any(one.kind == "incident" for one in told.told))
-        await watched.execute(
-            "UPDATE users SET subscription_status = 'active', subscription_tier = 'professional',"
-            " payment_due_date = now() AT TIME ZONE 'UTC' + interval '31 days'"
-        )
-        await told.until(lambda: any(one.kind == "incident" and one.word == "RESOLVED" for one in told.told))
-        await daemon.database(watched, "SELECT count(*) = 0 FROM paidwatch.delivery WHERE due_at IS NOT NULL")
-    words = Counter((one.kind, one.word) for one in told.told)
-    assert words[("incident", "NEW")] == words[("incident", "RESOLVED")] == 1
-    assert words[("paid_not_active", "NEW")] <= 2
-    assert sum(words.values()) <= 4, words
-    (incident,) = await watched.fetch("SELECT * FROM paidwatch.alert WHERE kind = 'incident'")
-    assert incident["state"] == "resolved"
