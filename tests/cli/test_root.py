@@ -383,7 +383,9 @@ def test_json_is_exact_and_on_one_line_in_a_pipe(capsys: pytest.CaptureFixture[s
     }
     text = printed(capsys, lambda: emit_json(value))
     assert text == '{"amount": "14.90", "at": "2026-01-02T00:00:00+00:00", "after": "2m", "ids": [1, 2]}\n'
-    assert printed(capsys, lambda: emit_json(Column(name="é"))) == '{"name": "é", "right": false}\n'
+    assert printed(capsys, lambda: emit_json(Column(name="é"))) == (
+        '{"name": "é", "right": false, "cut": false, "wide": false}\n'
+    )
     for unsuited in (object(), float("nan")):
         with pytest.raises((TypeError, ValueError)):
             emit_json(unsuited)

@@ -61,12 +61,13 @@ def list_alerts(cli: Cli, *, over: bool, since: timedelta | None, members: bool,
         "id",
         "state",
         "kind",
-        "about",
+        Column(name="about", cut=True),
         Column(name="money", right=True),
         Column(name="age", right=True),
-        "cause",
+        Column(name="cause", cut=True, wide=True),
+        Column(name="note", cut=True, wide=True),
     )
-    emit_table((*columns, "note"), [_row(one) for one in found])
+    emit_table(columns, [_row(one) for one in found])
 
 
 @alerts.command()

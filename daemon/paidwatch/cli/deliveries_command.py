@@ -69,8 +69,18 @@ def list_deliveries(cli: Cli, *, channel: str | None, state: str | None, limit: 
     if not found:
         say("there is no such delivery" if channel or state else "there is no delivery", "green")
         return
-    columns: list[Column | str] = [Column(name="id", right=True), Column(name="alert", right=True), "kind", "channel"]
-    emit_table([*columns, "state", "told", "next", Column(name="tries", right=True), "error"], map(_row, found))
+    columns = (
+        Column(name="id", right=True),
+        Column(name="alert", right=True),
+        "kind",
+        "channel",
+        "state",
+        Column(name="told", cut=True, wide=True),
+        Column(name="next", cut=True, wide=True),
+        Column(name="tries", right=True),
+        Column(name="error", cut=True),
+    )
+    emit_table(columns, map(_row, found))
 
 
 @deliveries.command()

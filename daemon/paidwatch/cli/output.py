@@ -23,6 +23,10 @@ NOTHING: Final = "-"
 """What stands for an absent value."""
 
 
+WIDE: Final = 120
+"""Columns of a terminal on which nothing has to be left out of a list."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     """One column of a table."""
@@ -30,6 +34,10 @@ class Column:
     name: str
     right: bool = False
     """Numbers stand at the right."""
+    cut: bool = False
+    """A longer text, of which a narrow terminal shows the beginning; the columns beside it stay whole."""
+    wide: bool = False
+    """Left out where a terminal has less than `WIDE` columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +148,24 @@ def _rich_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], tit
     from rich.table import Table  # noqa: PLC0415 - the same
     from rich.text import Text  # noqa: PLC0415 - the same
 
+    screen = console()
+    shown = [index for index, column in enumerate(columns) if not column.wide or screen.width >= WIDE]
+    one_line = any(column.cut for column in columns)
     table = Table(title=Text(visible(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(Text(column.name), justify="right" if column.right else "left")
+    for column in (columns[index] for index in shown):
+        table.add_column(
+            Text(column.name), justify="right" if column.right else "left", no_wrap=one_line and not column.cut
+        )
     for row in rows:
-        table.add_row(*(Text(cell(value), style=value.style if isinstance(value, Styled) else "") for value in row))
-    console().print(table)
+        table.add_row(
+            *(
+                Text(
+                    cell(value),
+                    style=value.style if isinstance(value, Styled) else "",
+                    no_wrap=column.cut,
+                    overflow="ellipsis" if column.cut else "fold",
+                )
+                for column, value in ((columns[index], row[index]) for index in shown)
+            )
+        )
+    screen.print(table)
