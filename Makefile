@@ -19,7 +19,7 @@ demo: $(DEMO) ## See the main job on a PostgreSQL of its own, in a minute
 	@$(BIN)/paidwatch demo --once
 
 test: $(DEV) ## Run every test, on two processes
-	@$(BIN)/pytest -q -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/pytest -q -n 3 --dist worksteal $(ARGS)
 
 boot-test: $(DEV) ## The units in a Debian of their own, under systemd; as root, with debootstrap and systemd-nspawn
 	@PAIDWATCH_BOOT_TEST=1 $(BIN)/pytest -q tests/boot $(ARGS)
