@@ -18,7 +18,7 @@ help: ## Say what there is
 demo: $(DEMO) ## See the main job on a PostgreSQL of its own, in a minute
 	@$(BIN)/paidwatch demo --once
 
-test: $(DEV) ## Run every test, on two processes
+test: $(DEV) ## Run every test, three at a time
 	@$(BIN)/pytest -q -n 3 --dist worksteal $(ARGS)
 
 boot-test: $(DEV) ## The units in a Debian of their own, under systemd; as root, with debootstrap and systemd-nspawn
