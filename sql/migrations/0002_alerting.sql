@@ -70,10 +70,13 @@ CREATE TABLE paidwatch.alert_history (
 );
 CREATE INDEX alert_history_alert ON paidwatch.alert_history (alert_id, history_id);
 
+-- What the channel took can be changed there: it gave the message a number of its own. An e-mail has one too (beside its subject),
+-- but what was sent stays as it is.
+CREATE FUNCTION paidwatch.can_edit(reference jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $can$ SELECT reference ?| ARRAY['message_id', 'ts'] AND NOT reference ? 'subject' $can$;
+
 ALTER TABLE paidwatch.delivery
-    -- What the channel took can be changed there: it gave the message a number of its own. An e-mail has one too (beside its
-    -- subject), but what was sent stays as it is.
-    ADD COLUMN edits boolean NOT NULL GENERATED ALWAYS AS (reference ?| ARRAY['message_id', 'ts'] AND NOT reference ? 'subject') STORED,
+    ADD COLUMN edits boolean NOT NULL GENERATED ALWAYS AS (paidwatch.can_edit(reference)) STORED,
     -- Waits for a digest (quiet hours, a broken channel) instead of going out by itself: `quiet` or `held`.
     ADD COLUMN waits_for text CHECK (waits_for IN ('quiet', 'held')),
     -- The delivery of the digest that tells this one.

@@ -61,12 +61,12 @@ RETURNING CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('paidwatc
 
 -- name: record_sent
 -- The channel took it. A story that moved on meanwhile is due at once, an incident after its pause; where a message cannot be edited
--- (the same rule as delivery.edits), the growth of an incident is not told by itself, and a member is spoken for by its incident.
+-- the growth of an incident is not told by itself, and a member is spoken for by its incident.
 -- $1 delivery, $2 lease, $3 revision told, $4 reference, $5 least time between two messages about an incident that is not over.
 UPDATE paidwatch.delivery d SET told_revision = $3::integer, told_at = now(), reference = d.reference || $4::text::jsonb,
     due_at = CASE
         WHEN a.revision <= $3::integer THEN NULL
-        WHEN (d.reference || $4::text::jsonb) ?| ARRAY['message_id', 'ts'] AND NOT (d.reference || $4::text::jsonb) ? 'subject'
+        WHEN paidwatch.can_edit(d.reference || $4::text::jsonb)
             THEN now() + CASE WHEN a.kind = 'incident' AND a.state <> 'resolved' THEN $5::interval ELSE interval '0' END
         WHEN a.incident_id IS NOT NULL OR a.kind = 'incident' AND a.state <> 'resolved' THEN NULL
         ELSE now() END,
@@ -143,36 +143,23 @@ FROM paidwatch.alert a
 WHERE d.channel = $1::text AND d.due_at <= now() AND d.waits_for IS NULL AND d.lease IS NULL AND a.alert_id = d.alert_id AND a.kind <> 'test'
 RETURNING d.delivery_id;
 
--- name: channel_works
--- A message was taken: the channel is not down any more, and whoever was told so is told this. $1 channel.
+-- name: channels_over
+-- These channels are down no more, and whoever was told so is told this. $1 channels, $2 whether they are meant because they took a
+-- message (true), or all others, which nobody configures any more and which nothing holds back either (false), $3 note.
 WITH works AS (
-    UPDATE paidwatch.channel SET down_since = NULL, down_reason = NULL WHERE name = $1::text AND down_since IS NOT NULL RETURNING name
+    UPDATE paidwatch.channel c SET down_since = NULL, down_reason = NULL, not_before = CASE WHEN $2::boolean THEN c.not_before END
+    WHERE (c.name = ANY ($1::text[])) = $2::boolean AND c.down_since IS NOT NULL RETURNING c.name
 ), over AS (
     UPDATE paidwatch.alert a SET state = 'resolved', outcome = 'ended', resolved_at = now(), revision = a.revision + 1, remind_at = NULL,
         escalate_at = NULL, look_at = NULL, acked_until = NULL
     FROM works w WHERE a.kind = 'channel_down' AND a.channel = w.name AND a.state <> 'resolved' RETURNING a.alert_id
 ), noted AS (
-    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT o.alert_id, 'resolved' FROM over o
+    INSERT INTO paidwatch.alert_history (alert_id, what, note) SELECT o.alert_id, 'resolved', $3::text FROM over o
 ), queued AS (
     UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END
     FROM over o WHERE x.alert_id = o.alert_id AND (x.dead_at IS NULL OR x.told_revision > 0)
 )
 SELECT name FROM works;
-
--- name: forget_channels
--- A broken channel that was taken out of the configuration troubles nobody any more. $1 configured channels.
-WITH gone AS (
-    UPDATE paidwatch.channel SET down_since = NULL, down_reason = NULL, not_before = NULL
-    WHERE name <> ALL ($1::text[]) AND down_since IS NOT NULL RETURNING name
-), over AS (
-    UPDATE paidwatch.alert a SET state = 'resolved', outcome = 'ended', resolved_at = now(), revision = a.revision + 1, remind_at = NULL,
-        escalate_at = NULL, look_at = NULL, acked_until = NULL
-    FROM gone g WHERE a.kind = 'channel_down' AND a.channel = g.name AND a.state <> 'resolved' RETURNING a.alert_id
-), noted AS (
-    INSERT INTO paidwatch.alert_history (alert_id, what, note) SELECT o.alert_id, 'resolved', 'the channel is not configured any more' FROM over o
-)
-UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.lease_until > now() THEN x.due_at ELSE greatest(now(), coalesce(x.not_before, now())) END
-FROM over o WHERE x.alert_id = o.alert_id AND (x.dead_at IS NULL OR x.told_revision > 0);
 
 -- name: gather
 -- What waited on a channel ($2: 'held' for its repair, 'quiet' for the end of the quiet hours) becomes one digest of kind $3, or is

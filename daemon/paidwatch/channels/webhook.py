@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from paidwatch.channels.http import Exchange, Limits, parse_url, refuse
 from paidwatch.channels.layout import digest_of
 from paidwatch.channels.settings import WebhookSettings
+from paidwatch.config.credentials import key_of
 from paidwatch.core.text import clean, fit
 from paidwatch.errors import ConfigError
 from paidwatch.ports import Clock, Message, Receipt
@@ -28,7 +29,6 @@ LARGEST: Final = 64 * 1024
 """Bytes of a body."""
 PACE: Final = timedelta(milliseconds=50)
 
-_PREFIX: Final = "whsec_"
 _LENGTHS: Final = (4000, 1000, 250, 60)
 """Lengths of one value, tried until the body is small enough."""
 _MOST_LINES: Final = 100
@@ -84,11 +84,7 @@ def read_key(secret: SecretStr) -> bytes:
 
     Raises ConfigError without any part of the secret.
     """
-    text = secret.get_secret_value().strip().removeprefix(_PREFIX)
-    try:
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except ValueError:
-        key = b""
+    key = key_of(secret)
     if key:
         return key
     raise ConfigError(

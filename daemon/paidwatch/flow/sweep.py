@@ -150,17 +150,11 @@ def _further(seen: Seen, found: Look, policy: Policy, now: datetime, quiet: date
         return
     waits = quiet is not None and about.severity is Severity.LOW
     due_at, waits_for = quiet if waits and quiet else now, storm.QUIET if waits else None
-    if Act.SILENCE_ENDED in found.acts and not seen.standing.is_gap:
-        for channel in policy.routing.channels(about):
-            if channel != seen.channel:
-                yield Further(alert_id=seen.alert_id, channel=channel, due_at=due_at, waits_for=waits_for)
     standing = seen.standing
-    if (
-        standing.insists
-        and seen.heard
-        and not (standing.spoken_for or found.silenced or seen.heard & {*policy.channels})
-    ):
-        # Whoever was told has left the configuration.
+    unspoken = Act.SILENCE_ENDED in found.acts and not standing.is_gap
+    # Whoever was told has left the configuration.
+    unheard = standing.insists and seen.heard and not (seen.heard & {*policy.channels})
+    if unspoken or (unheard and not (standing.spoken_for or found.silenced)):
         for channel in policy.routing.channels(about):
             if channel != seen.channel:
                 yield Further(alert_id=seen.alert_id, channel=channel, due_at=due_at, waits_for=waits_for)

@@ -84,7 +84,8 @@ async def due(session: Session) -> datetime | None:
 
 async def look_again(session: Session, channels: Sequence[str]) -> None:
     """Have everything that is not over looked at anew, and forget the troubles of channels that are not configured."""
-    await session.rows("forget_channels", list(channels))
+    note = "the channel is not configured any more"
+    await session.rows("channels_over", list(channels), False, note)  # noqa: FBT003  a statement's argument
     await session.rows("look_again")
 
 

@@ -97,7 +97,7 @@ async def hold_waiting(session: Session, channel: str) -> None:
 async def restore(session: Session, channel: str) -> Gathered | None:
     """A message was taken: end the story of the broken channel and have told what waited; None if it was not down."""
     await session.rows("hold_waiting", channel)
-    if await session.row("channel_works", channel) is None:
+    if await session.row("channels_over", [channel], True, "") is None:  # noqa: FBT003  a statement's argument
         return None
     gathered = await gather(session, channel, Wait.HELD)
     await session.rows("ring_outbox")
