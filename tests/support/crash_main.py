@@ -104,8 +104,6 @@ FIRST_RUN: dict[str, Callable[[], None]] = {
     "23 first run done": lambda: after(Reconcile, "_baseline"),
 }
 """The same for the first run over a past full of gaps."""
-DECIDED = "09"
-"""From this point on a message may be under way at the kill: accepted, not yet recorded. It then comes once more."""
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A pooler in transaction mode, in small: after a LISTEN the client goes on with another connection of the server."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from urllib.parse import quote
 
 import anyio
@@ -13,8 +14,17 @@ from tests.support.postgres import Database
 READY = b"Z"
 QUERIES = b"QP"
 EXECUTIONS = b"QE"
-GONE = (anyio.EndOfStream, anyio.IncompleteRead, anyio.BrokenResourceError, anyio.ClosedResourceError)
+GONE = (
+    anyio.EndOfStream,
+    anyio.IncompleteRead,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    asyncio.IncompleteReadError,
+    ConnectionError,
+)
 """How the end of either side shows."""
+Read = Callable[[int], Awaitable[bytes]]
+"""Reads exactly so many bytes."""
 
 
 @asynccontextmanager
@@ -45,30 +55,40 @@ class Client:
         self._listened = False
 
     async def serve(self) -> None:
-        requests = BufferedByteReceiveStream(self._stream)
+        requests = BufferedByteReceiveStream(self._stream).receive_exactly
         startup = await packet(requests)
-        async with await anyio.connect_unix(self._socket) as first, await anyio.connect_unix(self._socket) as second:
+        async with AsyncExitStack() as stack:
+            first, answers_of_first = await stack.enter_async_context(self._backend())
+            second, answers_of_second = await stack.enter_async_context(self._backend())
             for backend in (first, second):
-                await backend.send(startup)
-            answers = BufferedByteReceiveStream(second)
-            while (await message(answers))[:1] != READY:
+                backend.write(startup)
+            while (await message(answers_of_second))[:1] != READY:
                 pass  # the greeting of the spare connection is nobody's business
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._answer, BufferedByteReceiveStream(first), True)
-                group.start_soon(self._answer, answers, False)
-                with suppress(*GONE):
-                    while True:
-                        request = await message(requests)
-                        self._look_for_listen(request)
-                        await (first if self._first_in_use else second).send(request)
-                group.cancel_scope.cancel()
+            group = await stack.enter_async_context(anyio.create_task_group())
+            group.start_soon(self._answer, answers_of_first, True)
+            group.start_soon(self._answer, answers_of_second, False)
+            with suppress(*GONE):
+                while True:
+                    request = await message(requests)
+                    self._look_for_listen(request)
+                    (first if self._first_in_use else second).write(request)
+            group.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _backend(self) -> AsyncIterator[tuple[asyncio.StreamWriter, Read]]:
+        """Connect with asyncio: anyio's Unix sockets fail when they are cancelled just as something arrives."""
+        reader, writer = await asyncio.open_unix_connection(self._socket)
+        try:
+            yield writer, reader.readexactly
+        finally:
+            writer.transport.abort()
 
     def _look_for_listen(self, request: bytes) -> None:
         """A LISTEN comes as a query, or is parsed first and executed later."""
         self._parsed |= request[:1] in QUERIES and b"LISTEN" in request
         self._listened |= self._parsed and request[:1] in EXECUTIONS
 
-    async def _answer(self, answers: BufferedByteReceiveStream, is_first: bool) -> None:
+    async def _answer(self, answers: Read, is_first: bool) -> None:
         """Pass on what the connection in use says; what the other one has to say is lost, notifications too."""
         with suppress(*GONE):
             while True:
@@ -79,12 +99,12 @@ class Client:
                     self._first_in_use = False
 
 
-async def packet(stream: BufferedByteReceiveStream) -> bytes:
+async def packet(read: Read) -> bytes:
     """Return the first thing a client says: its length, and the rest."""
-    length = await stream.receive_exactly(4)
-    return length + await stream.receive_exactly(int.from_bytes(length) - 4)
+    length = await read(4)
+    return length + await read(int.from_bytes(length) - 4)
 
 
-async def message(stream: BufferedByteReceiveStream) -> bytes:
+async def message(read: Read) -> bytes:
     """Return one message: its type, its length, and the rest."""
-    return await stream.receive_exactly(1) + await packet(stream)
+    return await read(1) + await packet(read)
