@@ -92,6 +92,10 @@ BEGIN
         EXECUTE format('GRANT SELECT, INSERT ON paidwatch.alert_history TO %I', role);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
         EXECUTE format('GRANT UPDATE (digest_at, audited_at) ON paidwatch.installation TO %I', role);
+        EXECUTE format('GRANT SELECT, UPDATE ON paidwatch.breaker TO %I', role);
+        EXECUTE format('GRANT SELECT, INSERT, DELETE ON paidwatch.link_use TO %I', role);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.reading, '
+            'paidwatch.unread, paidwatch.claim TO %I', role);
     END LOOP;
 END $$;
 
@@ -110,6 +114,10 @@ BEGIN
         'paidwatch.attempt, paidwatch.channel, paidwatch.activation TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT ON paidwatch.audit, paidwatch.alert_history TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
+    EXECUTE format('GRANT SELECT, UPDATE ON paidwatch.breaker TO %I', role);
+    EXECUTE format('GRANT SELECT, INSERT, DELETE ON paidwatch.link_use TO %I', role);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.reading, '
+        'paidwatch.unread, paidwatch.claim TO %I', role);
     EXECUTE format('GRANT SELECT, UPDATE (baseline_at, listening_at, digest_at, audited_at) ON paidwatch.installation TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.lock_subscriber(paidwatch.user_key), '
         'paidwatch.write_subscriber(paidwatch.user_key, jsonb), paidwatch.write_event(paidwatch.user_key, text, jsonb, text) TO %I', role);

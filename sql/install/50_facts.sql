@@ -36,7 +36,7 @@ SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(
     c.paid_at, c.grace_until, w.touched_at, w.noticed_at, coalesce(w.reversed_at, CASE WHEN p.phase = 'reversed' THEN c.paid_at END), w.settled_at,
     paidwatch.readable(e.activated_at), paidwatch.readable(e.granted_at), paidwatch.readable(e.failed_at), e.failed_reason,
     paidwatch.readable(e.acted_at), e.act,
-    (SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'done') AND a.state <> 'claimed'), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
+    (SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling')), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
     paidwatch.readable(h.created_at), h.status, h.failed, h.error, h.valid, coalesce(h.signed, false),
     (SELECT NOT ('webhooks' = ANY (i.not_watched)) FROM paidwatch.installation i)
 FROM unnest(ids) AS s (id)

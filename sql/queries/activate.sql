@@ -3,7 +3,7 @@
 SELECT count(*) FILTER (WHERE claimed_at > now() - interval '1 hour') AS hour,
     count(*) FILTER (WHERE claimed_at > now() - interval '1 day') AS day,
     count(*) FILTER (WHERE claimed_at > now() - interval '1 day' AND user_id = $1::text::paidwatch.user_key) AS user_day
-FROM paidwatch.activation WHERE state IN ('claimed', 'done') AND actor = 'auto' AND claimed_at > now() - interval '1 day'
+FROM paidwatch.activation WHERE state IN ('claimed', 'calling', 'done') AND actor = 'auto' AND claimed_at > now() - interval '1 day'
     AND activation_id IS DISTINCT FROM $2::bigint;
 
 -- name: serialize_activations
@@ -15,7 +15,7 @@ SELECT pg_advisory_xact_lock(paidwatch.leadership() + 1);
 -- $4 reason, $5 guards, $6 version.
 INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, reason, guards, version, due_at)
 VALUES ($1::text::paidwatch.payment_key, $2::text::paidwatch.user_key, 'claimed', 'sql', $3::text, $4::text, $5::text::jsonb, $6::text, now())
-ON CONFLICT (payment_id) WHERE state IN ('claimed', 'done') DO NOTHING
+ON CONFLICT (payment_id) WHERE state IN ('claimed', 'calling', 'done') DO NOTHING
 RETURNING activation_id;
 
 -- name: record_shadow

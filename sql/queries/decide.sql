@@ -21,7 +21,7 @@ WITH due AS MATERIALIZED (
         AND u.enabled AND NOT u.admin AND u.status_active IS NOT FALSE AND u.revoked_at IS NULL
         AND (NOT u.tier_watched OR u.tier_rank >= pl.rank)
         AND (NOT u.paid_until_watched OR u.paid_until IS NULL OR u.paid_until >= d.paid_at + greatest(pl.duration, interval '0') - $2::interval)
-        AND NOT EXISTS (SELECT FROM paidwatch.activation a WHERE a.payment_id = d.payment_id AND a.state IN ('claimed', 'done') AND a.state <> 'claimed')
+        AND NOT EXISTS (SELECT FROM paidwatch.activation a WHERE a.payment_id = d.payment_id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling'))
     OFFSET 0) o ON true
 ), settled AS (
     UPDATE paidwatch.watch w SET state = 'closed', outcome = 'activated', closed_at = now(), due_at = NULL, kind = NULL,

@@ -10,4 +10,4 @@ SELECT w.state FROM paidwatch.watch w WHERE w.payment_id = $1::text::paidwatch.p
 -- name: current_claim
 -- Who has granted a payment, or is about to. $1 payment.
 SELECT a.activation_id, a.state, a.actor, a.claimed_at FROM paidwatch.activation a
-WHERE a.payment_id = $1::text::paidwatch.payment_key AND a.state IN ('claimed', 'done');
+WHERE a.payment_id = $1::text::paidwatch.payment_key AND a.state IN ('claimed', 'calling', 'done');

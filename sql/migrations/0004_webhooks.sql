@@ -1,0 +1,48 @@
+-- Webhooks as they came, and passing them on to the application.
+
+-- One row per webhook that was received here: the body byte for byte, before anything was made of it.
+CREATE TABLE paidwatch.webhook (
+    webhook_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    provider text NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    body bytea NOT NULL,
+    -- [[name, value], …] in the order in which they came, without any that is not on the list of those that are kept.
+    headers jsonb NOT NULL DEFAULT '[]',
+    -- received: nothing was made of it yet; rejected: not believed; duplicate: the same as an earlier one that was believed.
+    state text NOT NULL DEFAULT 'received' CHECK (state IN ('received', 'verified', 'rejected', 'duplicate')),
+    signature text,
+    problem text,
+    dedupe_key text,
+    duplicate_of bigint REFERENCES paidwatch.webhook ON DELETE SET NULL,
+    reference text,
+    status text,
+    -- The row that says so in the application's log.
+    log_id text,
+    forward_state text NOT NULL DEFAULT 'none' CHECK (forward_state IN ('none', 'due', 'done', 'dead')),
+    forward_at timestamptz,
+    forward_attempts integer NOT NULL DEFAULT 0,
+    forwarded_at timestamptz,
+    lease text,
+    lease_until timestamptz,
+    last_code text,
+    last_error text,
+    replayed_by text
+);
+CREATE UNIQUE INDEX webhook_once ON paidwatch.webhook (provider, dedupe_key) WHERE state = 'verified';
+CREATE INDEX webhook_unread ON paidwatch.webhook (received_at) WHERE state = 'received';
+CREATE INDEX webhook_forward ON paidwatch.webhook (forward_at) WHERE forward_state = 'due';
+CREATE INDEX webhook_order ON paidwatch.webhook (provider, reference, webhook_id) WHERE forward_state = 'due';
+CREATE INDEX webhook_reference ON paidwatch.webhook (reference) WHERE reference IS NOT NULL;
+CREATE INDEX webhook_at ON paidwatch.webhook (received_at);
+
+-- Every request by which a webhook was passed on.
+CREATE TABLE paidwatch.forward_attempt (
+    attempt_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    webhook_id bigint NOT NULL REFERENCES paidwatch.webhook ON DELETE CASCADE,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    took interval NOT NULL,
+    result text NOT NULL CHECK (result IN ('passed', 'transient', 'refused')),
+    code text NOT NULL DEFAULT '',
+    error text
+);
+CREATE INDEX forward_attempt_webhook ON paidwatch.forward_attempt (webhook_id);
