@@ -18,6 +18,8 @@ class Finding:
     target: str = ""
     met: bool | None = None
     """None: there is no target, the number is for comparison."""
+    known: bool = False
+    """The target is missed, and the page says why; only what is worse than that is a failure of the run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +68,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def summary(sections: Sequence[Section]) -> str:
     """Return the table at the end: what was wanted, what was measured, whether it is met."""
     words = {True: "yes", False: "**no**", None: ""}
-    rows = [(f.what, f.target, f.measured, words[f.met]) for section in sections for f in section.findings]
+    rows = [
+        (f.what, f.target, f.measured, "**no**, known" if f.known else words[f.met])
+        for section in sections
+        for f in section.findings
+    ]
     return table(("measurement", "target", "measured", "met"), rows)
 
 

@@ -26,7 +26,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 
 def main() -> None:
-    """Measure what was asked for; exit 1 if a target is missed."""
+    """Measure what was asked for; exit 1 if a target is missed that is not known to be out of reach."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure paidwatch beside a baseline.")
     parser.add_argument(
         "programs", nargs="*", metavar="PROGRAM", help=f"{', '.join(PROGRAMS)} (default: these), {ON_REQUEST}"
@@ -53,7 +53,7 @@ def main() -> None:
     print(f"\n{table(('', ''), described)}\n\n{summary(sections)}")
     if asked.write:
         DOCUMENT.write_text(document(sections, described), encoding="utf-8")
-    missed = sum(finding.met is False for section in sections for finding in section.findings)
+    missed = sum(finding.met is False and not finding.known for section in sections for finding in section.findings)
     if missed and not asked.quick:
         sys.exit(f"{missed} targets were missed")
 
