@@ -406,6 +406,12 @@ def test_a_variable_for_one_key_of_a_list_is_refused(tmp_path: Path) -> None:
             '[alerts]\nexpire = "1d"\n[[alerts.escalations]]\nafter = "1d"\nchannels = ["mail"]',
             "alerts.escalations[0] is never taken",
         ),
+        (
+            '[channels.again]\ntype = "webhook"\nurl = "https://example.org/hook"\n[channels.hook]\ntype = "webhook"\n'
+            'url = "https://example.org/hook"',
+            "channels.hook has the same url as channels.again",
+        ),
+        ('[deliveries]\nlease = "20s"', "deliveries.lease is so short"),
     ],
 )
 def test_what_is_hardly_meant_is_warned_about(tmp_path: Path, text: str, doubt: str) -> None:

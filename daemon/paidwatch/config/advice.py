@@ -1,6 +1,7 @@
 """What is allowed in a configuration, but hardly meant."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
@@ -8,6 +9,9 @@ from paidwatch.config.locate import Path
 from paidwatch.config.origin import Layer
 from paidwatch.config.settings import Settings
 from paidwatch.config.values import is_loopback, listen_parts
+
+_SEND = timedelta(seconds=15)
+"""No channel takes longer for one message; see `ports.Transport`."""
 
 
 def advice(settings: Settings) -> Iterator[str]:
@@ -19,6 +23,8 @@ def advice(settings: Settings) -> Iterator[str]:
         yield "nobody will be told: there is no [channels.NAME]"
     yield from _about_channels(settings)
     yield from _about_routes(settings)
+    if settings.deliveries.lease < 2 * _SEND:
+        yield "deliveries.lease is so short that a slow service is told the same twice: 30s or more is safe"
     if settings.http.listen and not settings.http.token.get_secret_value():
         host, _port = listen_parts(settings.http.listen)
         if not is_loopback(host):
@@ -29,7 +35,11 @@ def _about_channels(settings: Settings) -> Iterator[str]:
     alerts = settings.alerts
     named = {name for route in alerts.routes for name in route.channels}
     named |= {name for step in alerts.escalations for name in step.channels}
+    places: dict[str, str] = {}
     for name, channel in settings.channels.items():
+        place = channel.url.get_secret_value() if channel.type in {"slack", "discord", "webhook"} else ""
+        if place and places.setdefault(place, name) != name:
+            yield f"channels.{name} has the same url as channels.{places[place]}: everything arrives there twice"
         if alerts.channels and name not in named.union(alerts.channels):
             yield f"channels.{name} will be told nothing: no alerts.channels, no route and no escalation names it"
         if channel.type == "apprise" and find_spec("apprise") is None:
