@@ -80,21 +80,32 @@ class Database:
     """A small pool on one primary."""
 
     def __init__(
-        self, target: Target, statements: Statements, *, size: int = 4, settings: Mapping[str, str] | None = None
+        self,
+        target: Target,
+        statements: Statements,
+        *,
+        size: int = 4,
+        least: int = 1,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Remember where to connect, and what to set in each session; `async with` opens the pool."""
+        """Remember where to connect, and what to set in each session; `async with` opens the pool.
+
+        With `least` 0 nothing is connected before it is needed: who serves people goes on while the database is away,
+        and each request is told so by DatabaseError.
+        """
         self._target = target
         self._statements = statements
         self._size = size
+        self._least = least
         self._settings = dict(settings or {})
         self._pool: asyncpg.Pool[Row] | None = None
 
     async def __aenter__(self) -> Self:
-        """Open one connection, so that a wrong address is told at once."""
+        """Open the least number of connections: with one, a wrong address is told at once."""
         with translated():
             self._pool = await asyncpg.create_pool(
                 self._target.dsn,
-                min_size=1,
+                min_size=self._least,
                 max_size=self._size,
                 timeout=self._target.connect_timeout.total_seconds(),
                 command_timeout=self._target.statement_timeout.total_seconds(),
