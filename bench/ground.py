@@ -108,11 +108,11 @@ class Ground:
 
     # The daemon
 
-    def configuration(self, database: str, extra: str = "") -> Path:
-        """Write a configuration for a database; `extra` is TOML. HTTP is off, the log goes to a file."""
+    def configuration(self, database: str, extra: str = "", *, listen: str = "") -> Path:
+        """Write a configuration for a database; `extra` is TOML. HTTP is off unless asked for, the log is a file."""
         path = self.folder / f"{next(self._numbers)}.toml"
         path.write_text(
-            f'[database]\ndsn = "{self.server.dsn(database)}"\n[http]\nlisten = ""\n'
+            f'[database]\ndsn = "{self.server.dsn(database)}"\n[http]\nlisten = "{listen}"\n'
             f'[log]\nformat = "json"\nlevel = "warning"\n{extra}\n',
             encoding="utf-8",
         )

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import anyio
 
-from bench import check_ten_million, doorbell_latency, grace_to_sink, memory_idle, old_snapshot, throughput, writers
+from bench import (
+    check_ten_million,
+    doorbell_latency,
+    grace_to_sink,
+    memory_idle,
+    old_snapshot,
+    throughput,
+    webhooks,
+    writers,
+)
 from bench.ground import SETTINGS, Ground, ground, progress
 from bench.report import Section, document, machine, summary, table, wrapped
 
@@ -17,6 +26,7 @@ PROGRAMS = {
     "doorbell_latency": doorbell_latency,
     "grace_to_sink": grace_to_sink,
     "throughput": throughput,
+    "webhooks": webhooks,
     "memory_idle": memory_idle,
     "old_snapshot": old_snapshot,
 }

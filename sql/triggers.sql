@@ -22,6 +22,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412579';
 CREATE OR REPLACE FUNCTION paidwatch.leadership() RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412580';
 
+-- Shared by whoever looks on behalf of customers that wait; while nobody does, nobody is told.
+CREATE OR REPLACE FUNCTION paidwatch.customers() RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412581';
+
 -- A trigger function. `noting` is the row of the inbox: an expression list for (kind, payment_id, user_id, ref). `passing` is a
 -- condition: rows for which it is true are passed over. It costs less here than in WHEN, which every statement parses anew.
 -- The common way through has few and small expressions, because each is set up anew in each transaction.
@@ -136,22 +140,22 @@ BEGIN
         format('(NEW.%I)::text = ANY (%L::text[])', type, words), 'on_event');
 END $$;
 
--- Webhook log rows that turn failed or invalid. `valid` may be missing in older forms of the table.
+-- Every row of the webhook log as it comes, because any of them may speak of money; and rows whose outcome or signature changes
+-- later. `valid` may be missing in older forms of the table. What is in a row is read later, not here.
 CREATE OR REPLACE FUNCTION paidwatch.watch_webhooks(
-    tab regclass, id text, user_id text, status text, valid text, failed text[], rings boolean
+    tab regclass, id text, user_id text, status text, valid text, rings boolean
 ) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     of_user text := CASE WHEN paidwatch.column_type(tab, user_id) IS NULL THEN 'NULL' ELSE format('NEW.%I', user_id) END;
-    turned text := format('(NEW.%I)::text = ANY (%L::text[])', status, failed)
-        || CASE WHEN paidwatch.column_type(tab, valid) IS NULL THEN '' ELSE format(' OR NEW.%I IS FALSE', valid) END;
 BEGIN
     PERFORM paidwatch.define_trigger_function('on_webhook', format(
         $expr$'W'::"char", NULL, %1$s, NEW.%2$I::text$expr$, of_user, id), rings);
-    PERFORM paidwatch.define_trigger(tab, 'paidwatch_webhook_inserted', 'INSERT', turned, 'on_webhook');
+    PERFORM paidwatch.define_trigger(tab, 'paidwatch_webhook_inserted', 'INSERT', '', 'on_webhook');
     PERFORM paidwatch.define_trigger(tab, 'paidwatch_webhook_updated', 'UPDATE',
-        format('(%s) AND (%s)', turned, paidwatch.changed(tab, ARRAY[status, valid])), 'on_webhook');
+        paidwatch.changed(tab, ARRAY[status, valid]), 'on_webhook');
 END $$;
+DROP FUNCTION IF EXISTS paidwatch.watch_webhooks(regclass, text, text, text, text, text[], boolean);
 
 -- Takes every trigger of paidwatch off a table.
 CREATE OR REPLACE FUNCTION paidwatch.unwatch(tab regclass) RETURNS void

@@ -36,24 +36,26 @@ import anyio
 from anyio.abc import TaskStatus
 
 from paidwatch import __version__
+from paidwatch.application import endpoint
 from paidwatch.channels import build
 from paidwatch.channels.configured import settings_of
 from paidwatch.channels.http import open_session
 from paidwatch.clock import SystemClock
 from paidwatch.config.settings import Settings
-from paidwatch.config.values import is_loopback, listen_parts
 from paidwatch.core.timing import backoff
 from paidwatch.errors import ConfigError, DatabaseError, NotInstalled, PaidwatchError, Rejected
+from paidwatch.flow.fence import Fence
+from paidwatch.flow.means import Means
 from paidwatch.flow.signal import Signal
-from paidwatch.flow.term import Fence, Means, Term
+from paidwatch.flow.term import Term
+from paidwatch.front import Choices, Front
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.notify_socket import NotifySocket, Watchdog, watchdog_interval
 from paidwatch.ops.status import Status
-from paidwatch.ports import Transport
+from paidwatch.ports import Application, Transport
 from paidwatch.store.statements import Statements
-from paidwatch.web.app import build_app, serve
-from paidwatch.wiring import policy_of, target_of
+from paidwatch.wiring import destinations_of, policy_of, target_of
 
 RECONNECT_WITHIN = timedelta(minutes=2)
 """One try to serve again, its waiting included, takes no longer: the watchdog grants it while the database is away."""
@@ -81,7 +83,20 @@ class Daemon:
         self._metrics = Metrics(status=self._status, version=__version__, channels=settings.channels)
         self._notify = NotifySocket.from_environment(environ)
         self._policy = policy_of(settings)
+        self._fence = Fence()
+        self._statements = Statements.load()
+        self._front = Front(
+            settings,
+            policy=lambda: self._policy,
+            statements=self._statements,
+            fence=self._fence,
+            clock=self._clock,
+            status=self._status,
+            metrics=self._metrics,
+            log=self._log,
+        )
         self._transports: list[Transport] = []
+        self._application: Application | None = None
         self._stopping = anyio.Event()
         self._reloaded = Signal()
         self._ready_once = False
@@ -92,27 +107,27 @@ class Daemon:
             http = await stack.enter_async_context(open_session())
             self._http = http
             self._transports = await self._build_transports(self._settings, http)
+            self._application = await self._build_application(self._settings, http)
             stack.push_async_callback(self._close_transports)
             async with anyio.create_task_group() as watchers:
                 await watchers.start(self._heed_signals, watchers.cancel_scope, http, name="signals")
                 watchers.start_soon(self._feed_watchdog, name="watchdog")
                 watchers.start_soon(self._show_status, name="status")
-                if self._settings.http.listen:
-                    await self._serve_health(watchers)
+                await self._front.open(watchers)
                 await self._serve_terms()
                 watchers.cancel_scope.cancel()
         self._log.info("daemon.stopped", "stopped")
 
     async def _serve_terms(self) -> None:
-        fence = Fence()
         failures = 0
         while not self._stopping.is_set():
             self._became_ready = False
             try:
-                await Term(self._means(), fence, self._stopping, self._reloaded).serve()
+                await Term(self._means(), self._fence, self._stopping, self._reloaded).serve()
             except* DatabaseError as group:
                 failures = 0 if self._became_ready else failures
                 failures += 1
+                await self._front.receive.renew()
                 await self._wait_to_retry(first_of(group), failures)
 
     async def _wait_to_retry(self, error: DatabaseError, failures: int) -> None:
@@ -135,10 +150,12 @@ class Daemon:
         daemon = self._settings.daemon
         return Means(
             target=target_of(self._settings),
-            statements=Statements.load(),
+            statements=self._statements,
             mapping=self._settings.mapping(),
             policy=lambda: self._policy,
+            providers=lambda: self._front.choices.providers,
             transports=lambda: self._transports,
+            application=lambda: self._application,
             http=self._http,
             clock=self._clock,
             status=self._status,
@@ -148,6 +165,9 @@ class Daemon:
             bell_slice=daemon.bell_slice,
             leader_wait=daemon.leader_wait,
             drain=daemon.drain,
+            destinations=lambda: destinations_of(self._settings),
+            receive=self._front.receive,
+            lend=self._front.lend,
             on_ready=self._on_ready,
         )
 
@@ -186,6 +206,8 @@ class Daemon:
                 message = f"{', '.join(fixed)} cannot change while the daemon runs"
                 raise ConfigError(message, remedy="restart paidwatch for this change")
             transports = await self._build_transports(fresh, http)
+            application = await self._build_application(fresh, http)
+            choices = Choices.of(fresh)
         except PaidwatchError as error:
             self._log.error(
                 "config.refused",
@@ -196,6 +218,8 @@ class Daemon:
         else:
             self._adopt(fresh)
             self._settings, self._policy, self._transports = fresh, policy_of(fresh), transports
+            self._application = application
+            self._front.adopt(fresh, choices)
             self._metrics.configure(fresh.channels)
             self._reloaded.ring()
             self._log.info(
@@ -222,21 +246,6 @@ class Daemon:
                 shown = line
             await self._clock.sleep(STATUS_EVERY)
 
-    async def _serve_health(self, watchers: anyio.abc.TaskGroup) -> None:
-        host, port = listen_parts(self._settings.http.listen)
-        token = self._settings.http.token.get_secret_value()
-        app = build_app(self._status, self._metrics, token, loopback=is_loopback(host))
-        try:
-            await watchers.start(serve, app, host, port, name="http")
-        except ConfigError:
-            raise
-        except PaidwatchError as error:
-            # Watching matters more than being looked at: a second daemon on this machine has the port, say.
-            self._log.error(
-                "http.unavailable", "no HTTP: the address is taken", error=error.message, remedy=error.remedy
-            )
-            self._status.trouble("http", error.message)
-
     async def _build_transports(self, settings: Settings, http: aiohttp.ClientSession) -> list[Transport]:
         """Build the channels; one whose configuration is the same stays the same, with what it has under way."""
         present = {transport.name: transport for transport in self._transports}
@@ -248,6 +257,11 @@ class Daemon:
             else await anyio.to_thread.run_sync(partial(build, name, settings_of(channel), session=http))
             for name, channel in settings.channels.items()
         ]
+
+    @staticmethod
+    async def _build_application(settings: Settings, http: aiohttp.ClientSession) -> Application | None:
+        """Build the application's endpoint, in a thread, because a file with certificates may have to be read."""
+        return await anyio.to_thread.run_sync(partial(endpoint.build, settings.activation.http, http))
 
     async def _close_transports(self) -> None:
         for transport in self._transports:

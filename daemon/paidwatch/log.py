@@ -39,6 +39,7 @@ _PATTERNS: Final = tuple(
         (r"""(hooks\.slack\.com/\w+/)[^\s"'<>]+""", rf"\1{HIDDEN}"),
         (r"""(discord(?:app)?\.com/api/(?:v\d+/)?webhooks/)[^\s"'<>]+""", rf"\1{HIDDEN}"),
         (r"""\bwhsec_[\w+/=-]{8,}""", HIDDEN),
+        (r"""(/act/)[\w.~%-]+""", rf"\1{HIDDEN}"),
     )
 )
 _PRIORITIES: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}

@@ -75,3 +75,48 @@ class Transport(Protocol):
     async def aclose(self) -> None:
         """Release connections; never raises."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One activation as the application is asked for it; the same in every retry."""
+
+    activation_id: int
+    user_id: str
+    plan_id: str
+    days: int
+    """Whole days from now to the paid-until that was planned."""
+    reason: str
+    """Carries the mark by which the application's event is recognised."""
+    payment_id: str
+    reference: str
+    """The provider's id of the payment, or the payment's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back; it holds nothing of what was sent."""
+
+    code: str
+    """A status code, or a word for why there is no answer."""
+    said: str
+    """The same in constant words."""
+    reached: bool = True
+    """False: nothing was asked, because there was no connection."""
+    retry_after: timedelta | None = None
+    """The application's own wish."""
+
+
+class Application(Protocol):
+    """The application's own way to activate a subscription, over HTTP."""
+
+    timeout: timedelta
+    """The longest that an answer is waited for."""
+    retry_after: timedelta
+    """The pause before it is asked again."""
+    most_calls: int
+    """How often it is asked for one activation."""
+
+    async def activate(self, ask: Ask) -> Reply:
+        """Ask for one activation; never raises, and ends within `timeout`."""
+        ...

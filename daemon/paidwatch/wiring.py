@@ -1,16 +1,31 @@
 """From the configuration's words to what the inside is built from."""
 
-from datetime import timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from paidwatch.config.hours import hours_of, time_of, zone_of
+from paidwatch.config.providers import Provider as ProviderSection
+from paidwatch.config.providers import ProviderFields, kind_of
 from paidwatch.config.settings import Settings
+from paidwatch.core.breaker import Rules as BreakerRules
 from paidwatch.core.guards import Mode
 from paidwatch.core.model import Rules
+from paidwatch.core.orders import DEFAULT_PATTERN, parse
 from paidwatch.core.routing import Escalation, Route, Routing, Severity
 from paidwatch.core.schedule import QuietHours
+from paidwatch.core.webhook import Order, Signature, Status
 from paidwatch.flow.policy import Policy
+from paidwatch.providers import Fields, Kind, Provider, ProviderSettings, Signing, build
 from paidwatch.store.connect import Target
+from paidwatch.web.success import SuccessPage
+
+if TYPE_CHECKING:
+    from paidwatch.flow.forward import Destination
+    from paidwatch.flow.settle import Source
+
+_ANY_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def policy_of(settings: Settings) -> Policy:
@@ -34,6 +49,7 @@ def policy_of(settings: Settings) -> Policy:
         heartbeat_url=alerts.heartbeat_url.get_secret_value(),
         heartbeat_every=alerts.heartbeat_every,
         mode=Mode(activation.mode),
+        strategy=activation.strategy,
         auto_words=frozenset(settings.payments.auto),
         max_age=activation.max_age,
         max_amount=activation.max_amount,
@@ -41,12 +57,22 @@ def policy_of(settings: Settings) -> Policy:
         max_per_day=activation.max_per_day,
         max_per_user_day=activation.max_per_user_per_day,
         require_corroboration=activation.require_corroboration,
+        breaker=BreakerRules(
+            failures=activation.breaker_failures,
+            share=activation.breaker_share,
+            window=activation.breaker_window,
+            least=activation.breaker_least,
+        ),
+        link_key=activation.link_key.get_secret_value(),
+        link_ttl=activation.link_ttl,
+        public_url=settings.http.public_url.rstrip("/"),
         active_word=settings.users.active[0],
         event_type=settings.events.write,
         look_back=settings.reconcile.look_back,
         reconcile_every=settings.reconcile.every,
         keep_closed=settings.retention.closed,
         keep_attempts=settings.retention.attempts,
+        keep_webhooks=settings.retention.webhooks,
         retry_first=deliveries.first_retry,
         retry_most=deliveries.max_retry,
         give_up=deliveries.give_up,
@@ -95,6 +121,89 @@ def _usual(settings: Settings) -> tuple[str, ...]:
 def _quiet(text: str, zone: ZoneInfo) -> QuietHours:
     start, end = hours_of(text)
     return QuietHours(start=start, end=end, zone=zone)
+
+
+def providers_of(settings: Settings) -> dict[str, Provider]:
+    """Return every configured provider by its NAME; raises ConfigError for a certificate that is none."""
+    return {name: build(name, _provider(name, section)) for name, section in settings.providers.items()}
+
+
+def sources_of(settings: Settings, providers: Mapping[str, Provider]) -> "dict[str, Source]":
+    """Return the providers as the receiver of webhooks needs them."""
+    from paidwatch.flow.settle import Source  # noqa: PLC0415 - not needed by commands, which start fast
+
+    return {
+        name: Source(
+            provider=provider,
+            has_secret=provider.verify({}, b"", _ANY_TIME) is not Signature.NO_SECRET,
+            forwards=bool(settings.providers[name].forward_to),
+        )
+        for name, provider in providers.items()
+    }
+
+
+def destinations_of(settings: Settings) -> "tuple[Destination, ...]":
+    """Return the application's handlers to which webhooks are passed on."""
+    from paidwatch.flow.forward import Destination  # noqa: PLC0415 - not needed by commands, which start fast
+    from paidwatch.outbound import read_url  # noqa: PLC0415 - the same
+
+    return tuple(
+        Destination(provider=name, url=url, give_up=section.forward_give_up)
+        for name, section in settings.providers.items()
+        if (url := read_url(section.forward_to)) is not None
+    )
+
+
+def _provider(name: str, section: ProviderSection) -> ProviderSettings:
+    signature = section.signature
+    return ProviderSettings(
+        kind=Kind(kind_of(name, section)),
+        secrets=(section.secret, *section.old_secrets),
+        certificate=section.certificate,
+        methods=frozenset(method.lower() for method in section.methods),
+        order_pattern=section.order_pattern,
+        kept_headers=frozenset(section.forward_headers) - {""},
+        signing=Signing(
+            header=signature.header,
+            prefix=signature.prefix,
+            digest=signature.digest.removeprefix("hmac-"),
+            base64=signature.encoding == "base64",
+        ),
+        fields=_fields(section.fields),
+    )
+
+
+def _fields(fields: ProviderFields) -> Fields:
+    words = (fields.pending, fields.settling, fields.paid, fields.underpaid, fields.failed, fields.reversed)
+    meanings = (Status.PENDING, Status.SETTLING, Status.PAID, Status.UNDERPAID, Status.FAILED, Status.REVERSED)
+    return Fields(
+        status=fields.status,
+        reference=fields.reference,
+        event=fields.event,
+        order=fields.order,
+        user=fields.user,
+        plan=fields.plan,
+        amount=fields.amount,
+        currency=fields.currency,
+        words={word: status for said, status in zip(words, meanings, strict=True) for word in said},
+    )
+
+
+def success_page_of(settings: Settings) -> SuccessPage:
+    """Return what the pages for customers go by."""
+    page = settings.success_page
+    patterns = dict.fromkeys([*(it.order_pattern for it in settings.providers.values()), DEFAULT_PATTERN])
+
+    def order_of(session_id: str) -> Order | None:
+        return next((order for pattern in patterns if (order := parse(session_id, pattern)) is not None), None)
+
+    return SuccessPage(
+        url=page.url,
+        unknown_url=page.unknown_url,
+        key=page.key.get_secret_value(),
+        origins=page.allowed(),
+        order_of=order_of,
+    )
 
 
 def target_of(settings: Settings, *, statement_timeout: timedelta | None = None) -> Target:

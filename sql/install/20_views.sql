@@ -191,23 +191,52 @@ CREATE OR REPLACE FUNCTION paidwatch.define_webhooks(m json, zone text) RETURNS 
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     tab regclass := paidwatch.named_table('webhooks', m ->> 'table');
+    key regtype := paidwatch.column_type(tab, m ->> 'id');
+    arrived regtype := paidwatch.column_type(tab, m ->> 'created_at');
 BEGIN
-    IF tab IS NULL OR paidwatch.column_type(tab, m ->> 'status') IS NULL OR paidwatch.column_type(tab, m ->> 'created_at') IS NULL THEN
+    IF key IS NULL OR arrived IS NULL OR paidwatch.column_type(tab, m ->> 'status') IS NULL THEN
         PERFORM paidwatch.define_view('webhooks',
-            'SELECT NULL::text AS webhook_id, NULL::text AS method, NULL::text AS reference, NULL::paidwatch.user_key AS user_id, '
-            'NULL::text AS status, NULL::boolean AS failed, NULL::text AS error, NULL::boolean AS valid, NULL::boolean AS paid, '
-            'NULL::timestamptz AS created_at WHERE false');
-        RETURN;
+            'SELECT NULL::text AS webhook_id, NULL::text AS row_key, NULL::text AS method, NULL::text AS reference, '
+            'NULL::paidwatch.user_key AS user_id, NULL::text AS status, NULL::boolean AS failed, NULL::text AS error, '
+            'NULL::boolean AS valid, NULL::text AS data, NULL::timestamptz AS arrived, NULL::timestamptz AS created_at WHERE false');
+        key := 'text'::regtype;
+        arrived := 'timestamptz'::regtype;
+    ELSE
+        PERFORM paidwatch.define_view('webhooks', format(
+            'SELECT (t.%1$I)::text AS webhook_id, t.%1$I AS row_key, %2$s AS method, %3$s AS reference, %4$s AS user_id, '
+            '(t.%5$I)::text AS status, coalesce((t.%5$I)::text = ANY (%6$L::text[]), false) AS failed, '
+            '%7$s AS error, %8$s AS valid, %9$s AS data, t.%10$I AS arrived, %11$s AS created_at FROM %12$s t',
+            m ->> 'id', paidwatch.field(tab, m ->> 'method', 'text'), paidwatch.field(tab, m ->> 'payment', 'text'),
+            CASE WHEN paidwatch.column_type(tab, m ->> 'user') IS NULL THEN 'NULL::paidwatch.user_key' ELSE format('t.%I', m ->> 'user') END,
+            m ->> 'status', paidwatch.words(m -> 'failed'),
+            paidwatch.field(tab, m ->> 'error', 'text'), paidwatch.field(tab, m ->> 'valid', 'boolean'),
+            paidwatch.field(tab, m ->> 'data', 'text'), m ->> 'created_at', paidwatch.instant(tab, m ->> 'created_at', zone), tab));
     END IF;
-    PERFORM paidwatch.define_view('webhooks', format(
-        'SELECT (t.%I)::text AS webhook_id, %s AS method, %s AS reference, %s AS user_id, (t.%I)::text AS status, '
-        'coalesce((t.%I)::text = ANY (%L::text[]), false) AS failed, %s AS error, %s AS valid, %s AS paid, %s AS created_at FROM %s t',
-        m ->> 'id', paidwatch.field(tab, m ->> 'method', 'text'), paidwatch.field(tab, m ->> 'payment', 'text'),
-        CASE WHEN paidwatch.column_type(tab, m ->> 'user') IS NULL THEN 'NULL::paidwatch.user_key' ELSE format('t.%I', m ->> 'user') END,
-        m ->> 'status', m ->> 'status', paidwatch.words(m -> 'failed'),
-        paidwatch.field(tab, m ->> 'error', 'text'), paidwatch.field(tab, m ->> 'valid', 'boolean'),
-        format('(paidwatch.event_data(%s) ->> ''payment_status'') = ''finished''', paidwatch.field(tab, m ->> 'data', 'text')),
-        paidwatch.instant(tab, m ->> 'created_at', zone), tab));
+    -- Through the view, so with the rights of whoever asks; by the columns themselves, so that their indexes serve.
+    EXECUTE format($fn$
+        CREATE OR REPLACE FUNCTION paidwatch.webhook_rows(ids text[])
+        RETURNS TABLE (webhook_id text, method text, reference text, user_id paidwatch.user_key, status text, failed boolean, error text,
+            valid boolean, data text, created_at timestamptz)
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS
+        $q$ SELECT w.webhook_id, w.method, w.reference, w.user_id, w.status, w.failed, w.error, w.valid, w.data, w.created_at
+            FROM paidwatch.webhooks w WHERE w.row_key = ANY (ids::%s[]) $q$
+        $fn$, key);
+    EXECUTE format($fn$
+        CREATE OR REPLACE FUNCTION paidwatch.webhooks_since(since timestamptz)
+        RETURNS TABLE (webhook_id text, failed boolean, valid boolean, created_at timestamptz)
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS
+        $q$ SELECT w.webhook_id, w.failed, w.valid, w.created_at FROM paidwatch.webhooks w WHERE w.arrived >= %s $q$
+        $fn$, CASE arrived WHEN 'timestamp'::regtype THEN format('(since AT TIME ZONE %L)', zone)
+                           WHEN 'date'::regtype THEN format('(since AT TIME ZONE %L)::date', zone) ELSE 'since' END);
+END $$;
+
+-- A key of the application's users, or NULL where the text cannot be one.
+CREATE OR REPLACE FUNCTION paidwatch.user_of(name text) RETURNS paidwatch.user_key
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN name::paidwatch.user_key;
+EXCEPTION WHEN OTHERS THEN
+    RETURN NULL;
 END $$;
 
 -- The index that `check` and reconciliation need: recent paid payments. NULL where the table has no time to order by, or where
@@ -246,7 +275,8 @@ END $$;
 CREATE OR REPLACE FUNCTION paidwatch.lookup_indexes(mapping json) RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.statement
-    FROM (VALUES ('payments', 'user'), ('events', 'user'), ('webhooks', 'payment'), ('webhooks', 'user')) AS w (section, field)
+    FROM (VALUES ('payments', 'user'), ('payments', 'reference'), ('events', 'user'), ('webhooks', 'payment'), ('webhooks', 'user'),
+        ('webhooks', 'created_at')) AS w (section, field)
     CROSS JOIN LATERAL (
         SELECT paidwatch.named_table(w.section, mapping -> w.section ->> 'table') AS tab, mapping -> w.section ->> w.field AS col,
             format('paidwatch_%s_%s', w.section, w.field) AS name
@@ -266,5 +296,6 @@ CREATE OR REPLACE FUNCTION paidwatch.index_removals() RETURNS SETOF text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT format('DROP INDEX CONCURRENTLY %s', c.oid::regclass) FROM pg_class c
     WHERE c.relkind = 'i' AND c.relnamespace <> coalesce(to_regnamespace('paidwatch')::oid, 0) AND c.relname IN (
-        'paidwatch_recent_paid', 'paidwatch_payments_user', 'paidwatch_events_user', 'paidwatch_webhooks_payment', 'paidwatch_webhooks_user')
+        'paidwatch_recent_paid', 'paidwatch_payments_user', 'paidwatch_payments_reference', 'paidwatch_events_user',
+        'paidwatch_webhooks_payment', 'paidwatch_webhooks_user', 'paidwatch_webhooks_created_at')
 $$;

@@ -47,8 +47,9 @@ BEGIN
     END IF;
     m := mapping -> 'webhooks';
     tab := paidwatch.named_table('webhooks', m ->> 'table');
-    IF paidwatch.column_type(tab, m ->> 'status') IS NOT NULL THEN
-        PERFORM paidwatch.watch_webhooks(tab, m ->> 'id', m ->> 'user', m ->> 'status', m ->> 'valid', paidwatch.words(m -> 'failed'), rings);
+    IF paidwatch.column_type(tab, m ->> 'id') IS NOT NULL AND paidwatch.column_type(tab, m ->> 'status') IS NOT NULL
+        AND paidwatch.column_type(tab, m ->> 'created_at') IS NOT NULL THEN
+        PERFORM paidwatch.watch_webhooks(tab, m ->> 'id', m ->> 'user', m ->> 'status', m ->> 'valid', rings);
     END IF;
 END $$;
 
@@ -91,11 +92,17 @@ BEGIN
         WHERE c.oid = 'paidwatch.watch'::regclass AND x.privilege_type = 'INSERT' AND x.grantee <> c.relowner LOOP
         EXECUTE format('GRANT SELECT, INSERT ON paidwatch.alert_history TO %I', role);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
-        EXECUTE format('GRANT UPDATE (digest_at, audited_at) ON paidwatch.installation TO %I', role);
+        EXECUTE format('GRANT UPDATE (digest_at, audited_at, log_read_at) ON paidwatch.installation TO %I', role);
         EXECUTE format('GRANT SELECT, UPDATE ON paidwatch.breaker TO %I', role);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.planned_subscriber(paidwatch.user_key, jsonb) TO %I', role);
+        EXECUTE format('REVOKE DELETE ON paidwatch.activation FROM %I', role);
+        IF has_function_privilege(role, 'paidwatch.write_subscriber(paidwatch.user_key, jsonb)', 'EXECUTE') THEN
+            PERFORM paidwatch.grant_undo(role);
+        END IF;
         EXECUTE format('GRANT SELECT, INSERT, DELETE ON paidwatch.link_use TO %I', role);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.reading, '
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.forward_target, paidwatch.reading, '
             'paidwatch.unread, paidwatch.claim TO %I', role);
+        EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.write_webhooks(jsonb[], text[]), paidwatch.update_webhooks(text[], jsonb[]) TO %I', role);
     END LOOP;
 END $$;
 
@@ -111,16 +118,29 @@ BEGIN
     EXECUTE format('GRANT SELECT ON paidwatch.payments, paidwatch.subscribers, paidwatch.plans, paidwatch.events, paidwatch.webhooks, '
         'paidwatch.migration TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.inbox, paidwatch.watch, paidwatch.alert, paidwatch.delivery, '
-        'paidwatch.attempt, paidwatch.channel, paidwatch.activation TO %I', role);
+        'paidwatch.attempt, paidwatch.channel TO %I', role);
+    -- What was done is never erased: the audit and the history only grow, and of the ledger no row goes.
     EXECUTE format('GRANT SELECT, INSERT ON paidwatch.audit, paidwatch.alert_history TO %I', role);
+    EXECUTE format('REVOKE DELETE ON paidwatch.activation FROM %I', role);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.activation TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
     EXECUTE format('GRANT SELECT, UPDATE ON paidwatch.breaker TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, DELETE ON paidwatch.link_use TO %I', role);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.reading, '
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.forward_target, paidwatch.reading, '
         'paidwatch.unread, paidwatch.claim TO %I', role);
-    EXECUTE format('GRANT SELECT, UPDATE (baseline_at, listening_at, digest_at, audited_at) ON paidwatch.installation TO %I', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.lock_subscriber(paidwatch.user_key), '
+    EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.write_webhooks(jsonb[], text[]), paidwatch.update_webhooks(text[], jsonb[]) TO %I', role);
+    EXECUTE format('GRANT SELECT, UPDATE (baseline_at, listening_at, digest_at, audited_at, log_read_at) ON paidwatch.installation TO %I', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.lock_subscriber(paidwatch.user_key), paidwatch.planned_subscriber(paidwatch.user_key, jsonb), '
         'paidwatch.write_subscriber(paidwatch.user_key, jsonb), paidwatch.write_event(paidwatch.user_key, text, jsonb, text) TO %I', role);
+    PERFORM paidwatch.grant_undo(role);
+END $$;
+
+-- What undoing an activation needs besides what activating needs.
+CREATE OR REPLACE FUNCTION paidwatch.grant_undo(role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.compare_subscriber(paidwatch.user_key, jsonb), '
+        'paidwatch.restore_subscriber(paidwatch.user_key, jsonb, jsonb) TO %I', role);
 END $$;
 
 -- Takes everything off the application's tables.

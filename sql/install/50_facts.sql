@@ -20,9 +20,9 @@ RETURNS TABLE (
     paid_at timestamptz, grace_until timestamptz, touched_at timestamptz, noticed_at timestamptz,
     reversed_at timestamptz, settled_at timestamptz,
     activated_at timestamptz, granted_at timestamptz, failed_at timestamptz, failed_reason text, acted_at timestamptz, act text,
-    ledger_at timestamptz, newer_payment_id text, newer_plan_id text, newer_rank integer, other_paid boolean,
+    ledger_at timestamptz, undone_at timestamptz, newer_payment_id text, newer_plan_id text, newer_rank integer, other_paid boolean,
     webhook_at timestamptz, webhook_status text, webhook_failed boolean, webhook_error text, webhook_valid boolean,
-    webhook_signed boolean, webhooks_watched boolean
+    webhook_signed boolean, webhook_paid_at timestamptz, webhook_moving_at timestamptz, webhook_short_at timestamptz, webhooks_watched boolean
 )
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     -- A few payments are looked up by key in tables of any size: no plan from the statistics of young tables.
@@ -36,9 +36,11 @@ SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(
     c.paid_at, c.grace_until, w.touched_at, w.noticed_at, coalesce(w.reversed_at, CASE WHEN p.phase = 'reversed' THEN c.paid_at END), w.settled_at,
     paidwatch.readable(e.activated_at), paidwatch.readable(e.granted_at), paidwatch.readable(e.failed_at), e.failed_reason,
     paidwatch.readable(e.acted_at), e.act,
-    (SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling')), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
-    paidwatch.readable(h.created_at), h.status, h.failed, h.error, h.valid, coalesce(h.signed, false),
-    (SELECT NOT ('webhooks' = ANY (i.not_watched)) FROM paidwatch.installation i)
+    (SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling')),
+    (SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state = 'undone'), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
+    paidwatch.readable(h.created_at), h.status, h.failed, h.error, h.valid, coalesce(r.signed, false),
+    r.paid_at, r.moving_at, r.short_at,
+    (SELECT NOT i.not_watched && ARRAY['webhooks', 'webhooks.id', 'webhooks.status', 'webhooks.created_at'] FROM paidwatch.installation i)
 FROM unnest(ids) AS s (id)
 LEFT JOIN paidwatch.watch w ON w.payment_id = s.id
 LEFT JOIN paidwatch.payments p ON p.payment_id = s.id
@@ -89,12 +91,27 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) o ON p.phase = 'reversed' OR w.reversed_at IS NOT NULL
 LEFT JOIN LATERAL (
-    -- Only a webhook that names the payment confirms it, and only if it does not say that the money is still moving.
-    SELECT h.created_at, h.status, h.failed, h.error, h.valid,
-        bool_or(h.valid AND h.reference IN (p.reference, s.id::text) AND h.paid IS NOT FALSE) OVER () AS signed
+    SELECT h.created_at, h.status, h.failed, h.error, h.valid
     FROM paidwatch.webhooks h
     WHERE h.created_at >= c.paid_at - interval '1 day'
         AND (h.reference = p.reference OR h.reference = s.id::text OR h.user_id = c.user_id)
     ORDER BY h.created_at DESC LIMIT 1
+) hu ON true
+LEFT JOIN LATERAL (
+    -- What was read of the log, in canonical words. Only a signed webhook that names the payment and says that the money is final
+    -- confirms it; not one that speaks of a further deposit, nor any once the money went back.
+    SELECT bool_or(x.valid AND x.status = 'paid') AND NOT bool_or(x.valid IS TRUE AND (x.repeated OR x.status = 'reversed')) AS signed,
+        min(x.at) FILTER (WHERE x.valid AND x.status = 'paid') AS paid_at,
+        max(x.at) FILTER (WHERE x.valid AND x.status IN ('pending', 'settling')) AS moving_at,
+        max(x.at) FILTER (WHERE x.valid AND x.status = 'underpaid') AS short_at,
+        (array_agg(x.log_id ORDER BY x.at DESC))[1] AS last_id, max(x.at) AS last_at
+    FROM paidwatch.reading x WHERE x.reference IN (p.reference, s.id::text) OR x.order_id = p.reference
+) r ON true
+LEFT JOIN LATERAL (
+    -- The row of the payment itself tells more than another one of the user.
+    SELECT x.at AS created_at, CASE WHEN x.handled THEN 'completed' ELSE x.said END AS status, x.failed, x.error, x.valid
+    FROM paidwatch.reading x WHERE x.log_id = r.last_id
+    UNION ALL
+    SELECT hu.created_at, hu.status, hu.failed, hu.error, hu.valid WHERE r.last_id IS NULL AND hu.created_at IS NOT NULL
 ) h ON true
 $$;

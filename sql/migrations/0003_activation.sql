@@ -10,6 +10,8 @@ ALTER TABLE paidwatch.activation
     ADD COLUMN forced text[] NOT NULL DEFAULT '{}',
     ADD COLUMN calls integer NOT NULL DEFAULT 0,
     ADD COLUMN called_at timestamptz,
+    -- It is not asked again before this.
+    ADD COLUMN again_at timestamptz,
     -- What the application last answered: a status code, or why there is none.
     ADD COLUMN answer text,
     ADD COLUMN undone_at timestamptz,
@@ -26,12 +28,17 @@ ALTER TABLE paidwatch.activation
 DROP INDEX paidwatch.activation_once;
 CREATE UNIQUE INDEX activation_once ON paidwatch.activation (payment_id) WHERE state IN ('claimed', 'calling', 'done');
 CREATE INDEX activation_undone ON paidwatch.activation (payment_id) WHERE state = 'undone';
-CREATE INDEX activation_shadow ON paidwatch.activation (payment_id) WHERE state = 'shadow';
+CREATE UNIQUE INDEX activation_shadow ON paidwatch.activation (payment_id) WHERE state = 'shadow';
+CREATE INDEX activation_compared ON paidwatch.activation (was_right) WHERE was_right IS NOT NULL;
+CREATE INDEX activation_claimed ON paidwatch.activation (claimed_at) WHERE actor = 'auto';
 CREATE INDEX activation_look ON paidwatch.activation (look_at) WHERE look_at IS NOT NULL;
 CREATE INDEX activation_ended ON paidwatch.activation (done_at) WHERE state IN ('done', 'failed');
 
 -- What an alert about one activation is about, and the breaker's own alert.
 ALTER TABLE paidwatch.alert ADD COLUMN activation_id bigint REFERENCES paidwatch.activation ON DELETE SET NULL;
+-- Supervised mode: every guard holds but the mode, so messages may carry a link that asks a person.
+ALTER TABLE paidwatch.alert ADD COLUMN proposed boolean NOT NULL DEFAULT false;
+CREATE INDEX alert_opened ON paidwatch.alert (opened_at) WHERE payment_id IS NOT NULL;
 CREATE UNIQUE INDEX alert_breaker ON paidwatch.alert (kind) WHERE kind = 'breaker' AND state <> 'resolved';
 CREATE UNIQUE INDEX alert_double ON paidwatch.alert (activation_id) WHERE kind = 'double_activation';
 
@@ -53,6 +60,8 @@ CREATE TABLE paidwatch.link_use (
     used_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     payment_id paidwatch.payment_key NOT NULL,
     actor text NOT NULL,
-    result text NOT NULL
+    result text NOT NULL,
+    -- The link's own end: until then its use must be remembered.
+    expires_at timestamptz NOT NULL
 );
-CREATE INDEX link_use_at ON paidwatch.link_use (used_at);
+CREATE INDEX link_use_expires ON paidwatch.link_use (expires_at);

@@ -13,14 +13,18 @@ CREATE TABLE paidwatch.webhook (
     signature text,
     problem text,
     dedupe_key text,
-    duplicate_of bigint REFERENCES paidwatch.webhook ON DELETE SET NULL,
+    -- Not a foreign key: rows are removed in batches, and each removal would look for those that point at it.
+    duplicate_of bigint,
     reference text,
     status text,
-    -- The row that says so in the application's log.
+    -- The row that says so in the application's log; unlogged: that row is not there, or does not say yet what this one says.
     log_id text,
+    unlogged boolean NOT NULL DEFAULT false,
     forward_state text NOT NULL DEFAULT 'none' CHECK (forward_state IN ('none', 'due', 'done', 'dead')),
     forward_at timestamptz,
     forward_attempts integer NOT NULL DEFAULT 0,
+    -- Since when it is tried; a person who replays it gives it all its time anew.
+    forward_since timestamptz,
     forwarded_at timestamptz,
     lease text,
     lease_until timestamptz,
@@ -30,8 +34,11 @@ CREATE TABLE paidwatch.webhook (
 );
 CREATE UNIQUE INDEX webhook_once ON paidwatch.webhook (provider, dedupe_key) WHERE state = 'verified';
 CREATE INDEX webhook_unread ON paidwatch.webhook (received_at) WHERE state = 'received';
-CREATE INDEX webhook_forward ON paidwatch.webhook (forward_at) WHERE forward_state = 'due';
-CREATE INDEX webhook_order ON paidwatch.webhook (provider, reference, webhook_id) WHERE forward_state = 'due';
+CREATE INDEX webhook_unlogged ON paidwatch.webhook (webhook_id) WHERE unlogged;
+CREATE INDEX webhook_forward ON paidwatch.webhook (provider, forward_at) WHERE forward_state = 'due';
+CREATE INDEX webhook_dead ON paidwatch.webhook (provider) WHERE forward_state = 'dead';
+-- One expression for a payment, so that no other index fits as well.
+CREATE INDEX webhook_order ON paidwatch.webhook ((provider || ' ' || reference), webhook_id) WHERE forward_state = 'due';
 CREATE INDEX webhook_reference ON paidwatch.webhook (reference) WHERE reference IS NOT NULL;
 CREATE INDEX webhook_at ON paidwatch.webhook (received_at);
 
@@ -46,3 +53,15 @@ CREATE TABLE paidwatch.forward_attempt (
     error text
 );
 CREATE INDEX forward_attempt_webhook ON paidwatch.forward_attempt (webhook_id);
+
+-- What is known over restarts of the application's handler behind one provider: since when it takes nothing, and when to ask it next.
+CREATE TABLE paidwatch.forward_target (
+    provider text PRIMARY KEY,
+    failures integer NOT NULL DEFAULT 0,
+    not_before timestamptz,
+    down_since timestamptz,
+    down_reason text
+);
+
+-- One story per provider whose webhooks the application does not take.
+CREATE UNIQUE INDEX alert_forward ON paidwatch.alert (method) WHERE kind = 'forward_failed' AND state <> 'resolved';

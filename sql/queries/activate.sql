@@ -1,10 +1,12 @@
 -- name: usage
--- What automatic activation did lately, for the caps. $1 user. Claims count: they are about to be done.
+-- What automatic activation did lately, for the caps, and whether the breaker is open. $1 user, $2 activation that does not count.
+-- Claims count: they are about to be done; so does what was undone. $3 counts shadow activations too: in shadow mode they stand for done ones.
 SELECT count(*) FILTER (WHERE claimed_at > now() - interval '1 hour') AS hour,
     count(*) FILTER (WHERE claimed_at > now() - interval '1 day') AS day,
-    count(*) FILTER (WHERE claimed_at > now() - interval '1 day' AND user_id = $1::text::paidwatch.user_key) AS user_day
-FROM paidwatch.activation WHERE state IN ('claimed', 'calling', 'done') AND actor = 'auto' AND claimed_at > now() - interval '1 day'
-    AND activation_id IS DISTINCT FROM $2::bigint;
+    count(*) FILTER (WHERE claimed_at > now() - interval '1 day' AND user_id = $1::text::paidwatch.user_key) AS user_day,
+    (SELECT b.opened_at IS NOT NULL FROM paidwatch.breaker b) AS breaker_open
+FROM paidwatch.activation WHERE (state IN ('claimed', 'calling', 'done', 'undone') OR $3::boolean AND state = 'shadow') AND actor = 'auto'
+    AND claimed_at > now() - interval '1 day' AND activation_id IS DISTINCT FROM $2::bigint;
 
 -- name: serialize_activations
 -- One activation is decided at a time, so that caps are exact. Held to the end of the transaction.
@@ -12,22 +14,59 @@ SELECT pg_advisory_xact_lock(paidwatch.leadership() + 1);
 
 -- name: claim_activation
 -- The ledger's row; none comes back if this payment was granted or is being granted already. $1 payment, $2 user, $3 actor,
--- $4 reason, $5 guards, $6 version.
-INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, reason, guards, version, due_at)
-VALUES ($1::text::paidwatch.payment_key, $2::text::paidwatch.user_key, 'claimed', 'sql', $3::text, $4::text, $5::text::jsonb, $6::text, now())
+-- $4 reason, $5 guards, $6 version, $7 strategy, $8 guards that a person overrode.
+-- What the application itself refused, or did not show after it was asked, the machine does not ask for again: a person may.
+INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, reason, guards, version, forced, due_at)
+SELECT $1::text::paidwatch.payment_key, $2::text::paidwatch.user_key, 'claimed', $7::text, $3::text, $4::text, $5::text::jsonb, $6::text,
+    $8::text[], now()
+WHERE $3::text <> 'auto' OR NOT EXISTS (
+    SELECT FROM paidwatch.activation f WHERE f.user_id = $2::text::paidwatch.user_key AND f.payment_id = $1::text::paidwatch.payment_key
+        AND f.state = 'failed' AND f.strategy = 'http')
 ON CONFLICT (payment_id) WHERE state IN ('claimed', 'calling', 'done') DO NOTHING
 RETURNING activation_id;
 
 -- name: record_shadow
--- What automatic activation would have written; once per payment.
-INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, reason, guards, after, version, done_at)
-SELECT $1::text::paidwatch.payment_key, $2::text::paidwatch.user_key, 'shadow', 'sql', 'auto', $3::text, $4::text::jsonb, $5::text::jsonb, $6::text, now()
-WHERE NOT EXISTS (SELECT FROM paidwatch.activation WHERE payment_id = $1::text::paidwatch.payment_key AND state = 'shadow');
+-- What automatic activation would have written; once per payment. $1 payment, $2 user, $3 strategy, $4 guards, $5 what was planned,
+-- $6 version. The images are those that `write_subscriber` would have left.
+INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, guards, planned, before, after, version, done_at)
+SELECT $1::text::paidwatch.payment_key, $2::text::paidwatch.user_key, 'shadow', $3::text, 'auto', $4::text::jsonb, $5::text::jsonb,
+    i.before, i.after, $6::text, now()
+FROM paidwatch.planned_subscriber($2::text::paidwatch.user_key, $5::text::jsonb -> 'user') i
+ON CONFLICT (payment_id) WHERE state = 'shadow' DO NOTHING
+RETURNING activation_id;
+
+-- name: shadowed
+-- Those of $1 for which a shadow activation is recorded.
+SELECT a.payment_id::text AS payment_id FROM paidwatch.activation a
+WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'shadow';
+
+-- name: shadows_to_compare
+-- Shadow activations of payments whose watch is over, with how the user is now. $1 payments.
+SELECT a.activation_id, a.claimed_at, a.planned ->> 'payment_id' AS payment_id, a.planned -> 'user' ->> 'tier' AS tier,
+    (a.planned -> 'user' ->> 'paid_until')::timestamptz AS paid_until, w.outcome, w.closed_at, d.actor AS done_by,
+    u.user_id IS NOT NULL AS user_exists, u.tier AS now_tier, u.tier_watched, paidwatch.readable(u.paid_until) AS now_paid_until,
+    u.paid_until_watched
+FROM paidwatch.activation a
+JOIN paidwatch.watch w ON w.payment_id = a.payment_id AND w.state = 'closed'
+LEFT JOIN paidwatch.activation d ON d.payment_id = a.payment_id AND d.state = 'done'
+LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id
+WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'shadow' AND a.compared_at IS NULL;
+
+-- name: record_comparisons
+-- $1 activations, $2 whether each was right (NULL: it cannot be said), $3 what was found.
+UPDATE paidwatch.activation a SET compared_at = now(), was_right = v.was_right, comparison = v.comparison
+FROM unnest($1::bigint[], $2::boolean[], $3::text[]) AS v (activation_id, was_right, comparison)
+WHERE a.activation_id = v.activation_id AND a.state = 'shadow';
+
+-- name: track_record
+-- How often shadow mode would have been right, of the times that can be told; and why the breaker is open, if it is.
+SELECT count(*) FILTER (WHERE a.was_right) AS right_ones, count(*) AS compared, (SELECT b.reason FROM paidwatch.breaker b) AS stopped
+FROM paidwatch.activation a WHERE a.was_right IS NOT NULL;
 
 -- name: claimed_activations
--- $1 most.
-SELECT activation_id, payment_id::text AS payment_id, user_id::text AS user_id, actor, reason, attempts
-FROM paidwatch.activation WHERE due_at <= now() AND state = 'claimed' ORDER BY due_at LIMIT $1::integer;
+-- Those to be written by paidwatch itself. $1 most.
+SELECT activation_id, payment_id::text AS payment_id, user_id::text AS user_id, actor, reason, attempts, strategy, forced
+FROM paidwatch.activation WHERE due_at <= now() AND state = 'claimed' AND strategy = 'sql' ORDER BY due_at LIMIT $1::integer;
 
 -- name: take_claim
 -- Guards against a second worker: the claim must still be a claim. $1 activation.
@@ -53,7 +92,9 @@ SELECT now() AS now, f.* FROM paidwatch.facts($1::text[]::paidwatch.payment_key[
 -- name: finish_activation
 -- $1 activation, $2 state, $3 guards, $4 before, $5 after, $6 event, $7 error.
 UPDATE paidwatch.activation SET state = $2::text, done_at = now(), due_at = NULL, attempts = attempts + 1, guards = $3::text::jsonb,
-    before = $4::text::jsonb, after = $5::text::jsonb, event_id = $6::text, error = $7::text
+    before = $4::text::jsonb, after = $5::text::jsonb, event_id = $6::text, error = $7::text,
+    -- The application may have written its own event meanwhile: see double.sql.
+    look_at = CASE WHEN $2::text = 'done' THEN now() END
 WHERE activation_id = $1::bigint AND state = 'claimed'
 RETURNING activation_id;
 

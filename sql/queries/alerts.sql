@@ -15,7 +15,8 @@ ORDER BY a.look_at LIMIT $3::integer FOR UPDATE OF w, a;
 
 -- name: look_at_alerts
 -- Locks the alerts that are to be looked at, with what a look needs to know. $1 now, $2 most.
-SELECT a.alert_id, a.kind, a.state, a.severity, a.method, a.opened_at, a.error_class, a.payment_id IS NOT NULL AS is_gap, a.reminders,
+SELECT a.alert_id, a.kind, a.state, a.severity, a.method, a.opened_at, a.error_class,
+    a.payment_id IS NOT NULL OR a.reference IS NOT NULL AS is_gap, a.reminders,
     a.remind_at, a.escalations, a.acked_by, a.acked_until, a.silence_id, a.channel, s.silence_id AS fitting,
     s.expires_at AS silenced_until, s.author, s.reason, f.author AS former_author,
     EXISTS (SELECT FROM paidwatch.alert i WHERE i.alert_id = a.incident_id AND i.state <> 'resolved') AS spoken_for,
@@ -102,13 +103,13 @@ WHERE d.alert_id = ANY ($1::bigint[]) AND (d.told_revision > 0 OR d.escalated) A
 -- name: break_acks
 -- New money ends an acknowledgement at once: of the same user's other alerts, and of the incident that was joined. $1 fresh alerts.
 WITH fresh AS MATERIALIZED (
-    SELECT f.alert_id, f.payment_id, f.user_id, f.incident_id FROM paidwatch.alert f WHERE f.alert_id = ANY ($1::bigint[])
+    SELECT f.alert_id, coalesce(f.payment_id::text, f.reference) AS payment_id, f.user_id, f.incident_id FROM paidwatch.alert f WHERE f.alert_id = ANY ($1::bigint[])
 ), meant AS MATERIALIZED (
     SELECT k.alert_id, min(k.payment_id) AS payment_id FROM (
-        SELECT b.alert_id, f.payment_id::text AS payment_id FROM fresh f JOIN paidwatch.alert b ON b.user_id = f.user_id
+        SELECT b.alert_id, f.payment_id FROM fresh f JOIN paidwatch.alert b ON b.user_id = f.user_id
         WHERE b.state = 'acked' AND b.alert_id <> ALL ($1::bigint[])
         UNION ALL
-        SELECT f.incident_id, f.payment_id::text FROM fresh f WHERE f.incident_id IS NOT NULL
+        SELECT f.incident_id, f.payment_id FROM fresh f WHERE f.incident_id IS NOT NULL
     ) k GROUP BY k.alert_id
 ), broken AS (
     UPDATE paidwatch.alert a SET state = 'open', acked_until = NULL, look_at = now(), remind_at = CASE WHEN a.incident_id IS NULL THEN now() END
@@ -122,7 +123,7 @@ SELECT alert_id FROM broken;
 
 -- name: alert_state
 -- One alert as a person found it, without a lock. $1 alert.
-SELECT a.alert_id, a.kind, a.payment_id::text AS payment_id FROM paidwatch.alert a WHERE a.alert_id = $1::bigint;
+SELECT a.alert_id, a.kind, a.payment_id::text AS payment_id, a.reference FROM paidwatch.alert a WHERE a.alert_id = $1::bigint;
 
 -- name: lock_alert
 -- One alert that a person wants to change. $1 alert.
@@ -196,7 +197,7 @@ ORDER BY s.silence_id DESC LIMIT $2::integer;
 -- members that an incident speaks for, $4 one alert only (NULL: all), $5 most.
 SELECT now() AS now, a.alert_id, a.kind, a.kind_of, a.state, a.outcome, a.severity, a.payment_id::text AS payment_id,
     a.user_id::text AS user_id, coalesce(u.label, u.name) AS user_label, coalesce(a.plan_id, w.plan_id) AS plan_id,
-    coalesce(a.method, w.method) AS method, coalesce(a.amount, w.amount) AS amount, coalesce(a.currency, w.currency) AS currency,
+    coalesce(a.method, w.method) AS method, coalesce(a.amount, w.amount) AS amount, coalesce(a.currency, w.currency) AS currency, a.reference,
     a.cause, a.detail, a.delay, a.notes, a.opened_at, a.resolved_at, a.acked_by, a.acked_at, a.acked_until, a.revision, a.reminders,
     a.remind_at, a.escalations, a.escalate_at, a.incident_id, a.channel, a.silence_id, s.author AS silenced_by,
     s.expires_at AS silenced_until, w.paid_at

@@ -2,9 +2,16 @@
 -- Claims what is due, closes the ordinary case (access is as paid) and returns the facts of the rest, in the transaction that
 -- will write the verdicts. $1 most payments to return, $2 period slack, $3 methods, $4 graces, $5 grace, $6 most payments to look at.
 -- The ordinary case is what core.verdict calls ACTIVATED, less every special one; a test compares the two.
-WITH due AS MATERIALIZED (
+-- What the application was asked to activate over HTTP waits for the end of that, which says whose work it is.
+WITH asked AS MATERIALIZED (
+    SELECT a.payment_id, greatest(a.due_at, now()) + interval '2 seconds' AS until FROM paidwatch.activation a
+    WHERE a.due_at IS NOT NULL AND a.state = 'calling'
+), later AS (
+    UPDATE paidwatch.watch w SET due_at = k.until FROM asked k WHERE w.payment_id = k.payment_id AND w.due_at <= now()
+), due AS MATERIALIZED (
     SELECT w.ctid AS place, w.payment_id, w.state = 'waiting' AND w.reversed_at IS NULL AS plain, w.paid_at
-    FROM paidwatch.watch w WHERE w.due_at <= now() ORDER BY w.due_at LIMIT $6::integer FOR UPDATE SKIP LOCKED
+    FROM paidwatch.watch w WHERE w.due_at <= now() AND w.payment_id <> ALL (ARRAY(SELECT k.payment_id FROM asked k))
+    ORDER BY w.due_at LIMIT $6::integer FOR UPDATE SKIP LOCKED
 ), offered AS MATERIALIZED (
     SELECT pl.plan_id, pl.prices, pl.rank, pl.duration FROM paidwatch.plans pl WHERE NOT pl.free AND pl.rank > 0
 ), judged AS MATERIALIZED (
@@ -54,22 +61,22 @@ RETURNING failures;
 -- name: open_gaps
 -- Opens the alerts of gaps, or changes what is said of open ones; a silence that fits speaks for a fresh one. $1 payments, $2 kinds,
 -- $3 causes, $4 details, $5 severities, $6 first reminder, $7 plans, $8 methods, $9 reasons of a delay, $10 notes (JSON arrays),
--- $11 amounts, $12 currencies.
+-- $11 amounts, $12 currencies, $13 whether a person may say yes to an activation.
 WITH silence AS MATERIALIZED (
     SELECT s.silence_id, s.expires_at, s.user_id, s.plan_id, lower(s.method) AS method, s.kind, s.author
     FROM paidwatch.silence s WHERE s.ended_at IS NULL AND s.expires_at > now()
 ), marked AS (
     UPDATE paidwatch.watch w SET state = 'gap', kind = g.kind, due_at = NULL
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::numeric[], $12::text[])
-        AS g (payment_id, kind, cause, detail, severity, plan_id, method, delay, notes, amount, currency)
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::numeric[], $12::text[], $13::boolean[])
+        AS g (payment_id, kind, cause, detail, severity, plan_id, method, delay, notes, amount, currency, proposed)
     WHERE w.payment_id = g.payment_id::paidwatch.payment_key
     RETURNING w.payment_id, w.user_id, g.kind, g.cause, g.detail, g.severity, g.plan_id, g.method, g.delay,
-        ARRAY(SELECT jsonb_array_elements_text(g.notes::jsonb)) AS notes, g.amount, g.currency
+        ARRAY(SELECT jsonb_array_elements_text(g.notes::jsonb)) AS notes, g.amount, g.currency, g.proposed
 ), told AS (
     INSERT INTO paidwatch.alert AS a (kind, payment_id, user_id, cause, detail, delay, notes, remind_at, severity, plan_id, method, amount,
-        currency, error_class, silence_id)
+        currency, error_class, silence_id, proposed)
     SELECT m.kind, m.payment_id, m.user_id, m.cause, m.detail, m.delay, m.notes, CASE WHEN s.silence_id IS NULL THEN now() + $6::interval END,
-        m.severity, m.plan_id, m.method, m.amount, m.currency, m.cause, s.silence_id
+        m.severity, m.plan_id, m.method, m.amount, m.currency, m.cause, s.silence_id, m.proposed
     FROM marked m
     LEFT JOIN LATERAL (
         SELECT s.silence_id FROM silence s
@@ -80,7 +87,7 @@ WITH silence AS MATERIALIZED (
     ON CONFLICT (payment_id) WHERE state <> 'resolved' AND payment_id IS NOT NULL
     DO UPDATE SET kind = excluded.kind, cause = excluded.cause, detail = excluded.detail, severity = excluded.severity,
         error_class = excluded.error_class, plan_id = excluded.plan_id, method = excluded.method, amount = excluded.amount,
-        currency = excluded.currency, look_at = CASE WHEN a.severity <> excluded.severity THEN now() ELSE a.look_at END,
+        currency = excluded.currency, proposed = excluded.proposed, look_at = CASE WHEN a.severity <> excluded.severity THEN now() ELSE a.look_at END,
         notes = CASE WHEN cardinality(excluded.notes) > 0 THEN excluded.notes ELSE a.notes END
     RETURNING a.alert_id, a.payment_id, a.kind, a.severity, a.silence_id, a.xmax = 0 AS fresh
 ), woken AS (
@@ -203,8 +210,15 @@ SELECT clock_timestamp() AS now,
           (SELECT a.remind_at FROM paidwatch.alert a
            CROSS JOIN LATERAL (SELECT FROM paidwatch.watch w WHERE w.payment_id = a.payment_id AND w.state = 'gap' AND w.due_at IS NULL OFFSET 0) w
            WHERE a.remind_at IS NOT NULL ORDER BY a.remind_at LIMIT 1),
+          (SELECT a.remind_at FROM paidwatch.alert a
+           CROSS JOIN LATERAL (SELECT FROM paidwatch.claim c WHERE c.method = a.method AND c.reference = a.reference AND c.state = 'gap'
+               AND c.failures = 0 OFFSET 0) c
+           WHERE a.remind_at IS NOT NULL AND a.reference IS NOT NULL ORDER BY a.remind_at LIMIT 1),
+          (SELECT min(due_at) FROM paidwatch.claim WHERE due_at IS NOT NULL),
+          (SELECT noted_at FROM paidwatch.unread WHERE NOT history LIMIT 1),
+          (SELECT min(look_at) FROM paidwatch.activation WHERE look_at IS NOT NULL),
           (SELECT min(look_at) FROM paidwatch.alert WHERE look_at IS NOT NULL)) - clock_timestamp() AS decide,
-    (SELECT min(due_at) FROM paidwatch.activation WHERE due_at IS NOT NULL) - clock_timestamp() AS activate;
+    (SELECT min(due_at) FROM paidwatch.activation WHERE due_at IS NOT NULL AND strategy = 'sql') - clock_timestamp() AS activate;
 
 -- name: purge_closed
 -- Removes a few closed watches that are past their keeping, with their alerts. $1 keep, $2 most rows.
@@ -236,4 +250,6 @@ RETURNING payment_id::text AS payment_id;
 
 -- name: open_by_kind
 -- How many gaps are open, for the metrics.
-SELECT kind, count(*) AS count FROM paidwatch.watch WHERE state = 'gap' GROUP BY kind;
+SELECT k.kind, count(*) AS count FROM (
+    SELECT w.kind FROM paidwatch.watch w WHERE w.state = 'gap' UNION ALL SELECT c.kind FROM paidwatch.claim c WHERE c.state = 'gap'
+) k GROUP BY k.kind;

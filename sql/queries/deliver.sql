@@ -27,11 +27,12 @@ WITH due AS MATERIALIZED (
 SELECT d.delivery_id, d.member_of, d.told_revision, d.reference, d.attempts, d.trying_since, d.escalated, d.escalated_from,
     i.installation_id::text AS installation_id,
     a.alert_id, a.kind, a.state, a.outcome, a.cause, a.detail, a.delay, a.notes, a.revision, a.reminders, a.opened_at, a.resolved_at,
-    a.severity, a.acked_by, a.acked_until, a.escalations, a.channel AS about_channel, ended.actor AS ended_by, ended.note AS ended_why,
-    a.payment_id::text AS payment_id, a.user_id::text AS user_id, coalesce(u.label, u.name) AS user_label,
+    record.right_ones, record.compared, record.stopped, a.severity, a.acked_by, a.acked_until, a.escalations, a.channel AS about_channel, ended.actor AS ended_by, ended.note AS ended_why,
+    a.proposed, a.activation_id::text AS activation_id, a.payment_id::text AS payment_id, a.user_id::text AS user_id, coalesce(u.label, u.name) AS user_label,
     coalesce(w.plan_id, a.plan_id) AS plan_id, coalesce(w.method, a.method) AS method, coalesce(w.amount, a.amount) AS amount,
     coalesce(w.currency, a.currency) AS currency,
-    w.paid_at, w.noticed_at, w.grace_until, p.reference AS provider_reference, p.status, now() AS now,
+    w.paid_at, w.noticed_at, w.grace_until, coalesce(p.reference, a.reference) AS provider_reference, p.status, now() AS now,
+    h.webhooks, h.webhook_first_at, h.webhook_last_at, h.webhook_paid_at, h.webhook_moving_at, h.webhook_bad_at, h.webhook_failed_at,
     CASE WHEN d.member_of IS NULL THEN (
         SELECT count(*) FROM (SELECT FROM paidwatch.alert b WHERE b.state <> 'resolved' AND b.kind = a.kind AND b.cause = a.cause
             AND b.alert_id <> a.alert_id LIMIT 1000) others)::integer ELSE 0 END AS sharing,
@@ -40,6 +41,10 @@ SELECT d.delivery_id, d.member_of, d.told_revision, d.reference, d.attempts, d.t
 FROM said d
 JOIN paidwatch.alert a ON a.alert_id = d.alert_id
 CROSS JOIN paidwatch.installation i
+CROSS JOIN (
+    SELECT count(*) FILTER (WHERE x.was_right) AS right_ones, count(*) AS compared, (SELECT b.reason FROM paidwatch.breaker b) AS stopped
+    FROM paidwatch.activation x WHERE x.was_right IS NOT NULL
+) record
 LEFT JOIN paidwatch.watch w ON w.payment_id = a.payment_id
 LEFT JOIN paidwatch.payments p ON p.payment_id = a.payment_id
 LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id
@@ -47,6 +52,26 @@ LEFT JOIN LATERAL (
     SELECT h.actor, h.note FROM paidwatch.alert_history h
     WHERE a.outcome = 'dismissed' AND h.alert_id = a.alert_id AND h.what = 'dismissed' ORDER BY h.history_id DESC LIMIT 1
 ) ended ON true
+LEFT JOIN LATERAL (
+    -- What the log of webhooks has about it. Of a story that is counted: what came since it began.
+    SELECT count(*)::integer AS webhooks, min(x.at) AS webhook_first_at, max(x.at) AS webhook_last_at,
+        min(x.at) FILTER (WHERE x.valid AND x.status = 'paid') AS webhook_paid_at,
+        max(x.at) FILTER (WHERE x.valid AND x.status IN ('pending', 'settling')) AS webhook_moving_at,
+        max(x.at) FILTER (WHERE x.valid IS FALSE) AS webhook_bad_at,
+        max(x.at) FILTER (WHERE x.failed AND x.valid IS NOT FALSE) AS webhook_failed_at
+    FROM (
+        SELECT x.* FROM paidwatch.reading x
+        WHERE a.payment_id IS NOT NULL AND (x.reference IN (p.reference, p.payment_id::text) OR x.order_id = p.reference)
+        UNION ALL
+        SELECT x.* FROM paidwatch.reading x WHERE a.reference NOT IN ('', '?', '!') AND x.reference = a.reference AND x.method = a.method
+        UNION ALL
+        SELECT x.* FROM paidwatch.claim c JOIN paidwatch.reading x ON x.method = c.method AND x.at >= c.opened_at
+        WHERE a.reference IN ('', '?') AND c.method = a.method AND c.reference = a.reference
+            AND CASE WHEN a.reference = '' THEN x.valid IS FALSE ELSE x.failed AND x.valid IS NOT FALSE AND x.reference IS NULL END
+        UNION ALL
+        (SELECT x.* FROM paidwatch.reading x WHERE a.reference = '!' AND x.method = a.method AND x.valid ORDER BY x.at DESC LIMIT 1)
+    ) x WHERE d.member_of IS NULL
+) h ON true
 ORDER BY d.delivery_id;
 
 -- name: record_attempt
@@ -60,15 +85,15 @@ SELECT m.delivery_id, $2::interval, $3::integer, $4::text, $5::text, $6::text, $
 RETURNING CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('paidwatch_feed', '')::text END AS told;
 
 -- name: record_sent
--- The channel took it. A story that moved on meanwhile is due at once, an incident after its pause; where a message cannot be edited
+-- The channel took it. A story that moved on meanwhile is due at once, an incident and what is counted after a pause; where a message cannot be edited
 -- the growth of an incident is not told by itself, and a member is spoken for by its incident.
 -- $1 delivery, $2 lease, $3 revision told, $4 reference, $5 least time between two messages about an incident that is not over.
 UPDATE paidwatch.delivery d SET told_revision = $3::integer, told_at = now(), reference = d.reference || $4::text::jsonb,
     due_at = CASE
         WHEN a.revision <= $3::integer THEN NULL
         WHEN paidwatch.can_edit(d.reference || $4::text::jsonb)
-            THEN now() + CASE WHEN a.kind = 'incident' AND a.state <> 'resolved' THEN $5::interval ELSE interval '0' END
-        WHEN a.incident_id IS NOT NULL OR a.kind = 'incident' AND a.state <> 'resolved' THEN NULL
+            THEN now() + CASE WHEN (a.kind = 'incident' OR a.reference IN ('', '?')) AND a.state <> 'resolved' THEN $5::interval ELSE interval '0' END
+        WHEN a.incident_id IS NOT NULL OR (a.kind = 'incident' OR a.reference IN ('', '?')) AND a.state <> 'resolved' THEN NULL
         ELSE now() END,
     waits_for = NULL, not_before = NULL, attempts = 0, trying_since = NULL, lease = NULL, lease_until = NULL, dead_at = NULL, last_error = NULL
 FROM paidwatch.alert a

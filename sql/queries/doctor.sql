@@ -32,7 +32,7 @@ SELECT w.object, w.privilege, w.activation FROM (
         ('paidwatch.inbox', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.watch', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
         ('paidwatch.alert', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.delivery', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
         ('paidwatch.attempt', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.channel', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
-        ('paidwatch.activation', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.silence', ARRAY['SELECT', 'INSERT', 'UPDATE']),
+        ('paidwatch.activation', ARRAY['SELECT', 'INSERT', 'UPDATE']), ('paidwatch.silence', ARRAY['SELECT', 'INSERT', 'UPDATE']),
         ('paidwatch.alert_history', ARRAY['SELECT', 'INSERT'])) AS t (name, needs), unnest(t.needs) AS p
     UNION ALL
     SELECT 'schema paidwatch', 'USAGE', has_schema_privilege($1::text, 'paidwatch', 'USAGE'), false
@@ -42,7 +42,8 @@ SELECT w.object, w.privilege, w.activation FROM (
     UNION ALL
     SELECT f, 'EXECUTE', has_function_privilege($1::text, f, 'EXECUTE'), true
     FROM unnest(ARRAY['paidwatch.lock_subscriber(paidwatch.user_key)', 'paidwatch.write_subscriber(paidwatch.user_key, jsonb)',
-        'paidwatch.write_event(paidwatch.user_key, text, jsonb, text)']) AS f
+        'paidwatch.write_event(paidwatch.user_key, text, jsonb, text)', 'paidwatch.compare_subscriber(paidwatch.user_key, jsonb)',
+        'paidwatch.restore_subscriber(paidwatch.user_key, jsonb, jsonb)']) AS f
 ) w WHERE NOT w.granted;
 
 -- name: recent_index

@@ -9,9 +9,9 @@ WITH taken AS MATERIALIZED (
             UNION ALL
             SELECT i.ctid FROM paidwatch.inbox i WHERE i.txid = ANY ($1::text[]::xid8[]) AND i.txid < $2::text::xid8
         ) AS news LIMIT $3::integer))
-    RETURNING kind, at, payment_id, user_id
+    RETURNING kind, at, payment_id, user_id, ref
 ), noted AS MATERIALIZED (
-    SELECT n.payment_id, coalesce(p.user_id, n.user_id) AS user_id, p.plan_id, p.method, p.amount, p.currency,
+    SELECT n.payment_id, coalesce(p.user_id, n.user_id) AS user_id, p.plan_id, p.method, p.amount, p.currency, p.reference,
         n.entered_at, n.reversed_at, n.touched_at,
         coalesce(($5::interval[])[array_position($4::text[], lower(p.method))], $6::interval) AS grace
     FROM (
@@ -23,7 +23,8 @@ WITH taken AS MATERIALIZED (
     LEFT JOIN LATERAL (SELECT * FROM paidwatch.payments p WHERE p.payment_id = n.payment_id OFFSET 0) p ON true
 ), stirred AS MATERIALIZED (
     -- A payment that leaves may bring back one that it superseded; a payment that enters may supersede.
-    SELECT user_id, max(at) AS at, max(at) FILTER (WHERE kind IN ('U', 'E')) AS granted_at, bool_or(kind IN ('L', 'R', 'D')) AS freed
+    SELECT user_id, max(at) AS at, max(at) FILTER (WHERE kind IN ('U', 'E')) AS granted_at, bool_or(kind IN ('L', 'R', 'D')) AS freed,
+        bool_or(kind = 'E') AS told
     FROM taken WHERE user_id IS NOT NULL GROUP BY user_id
 ), watched AS (
     INSERT INTO paidwatch.watch AS w (payment_id, user_id, state, source, paid_at, noticed_at, grace_until, due_at, touched_at,
@@ -74,10 +75,43 @@ WITH taken AS MATERIALIZED (
             AND EXISTS (SELECT FROM paidwatch.subscribers u
                         WHERE u.user_id = w.user_id AND (u.status_active IS FALSE OR u.revoked_at IS NOT NULL)))
     RETURNING 1
+), doubted AS (
+    -- Whoever was activated by paidwatch and now has an event may have been activated by the application too, and one of whom that was
+    -- told may have been put right: see double.sql.
+    UPDATE paidwatch.activation a SET look_at = now()
+    WHERE a.activation_id = ANY (ARRAY(
+        SELECT k.activation_id FROM stirred s
+        CROSS JOIN LATERAL (
+            SELECT k.activation_id FROM paidwatch.activation k
+            WHERE k.user_id = s.user_id AND k.state = 'done' AND CASE WHEN k.doubled_at IS NULL THEN s.told ELSE EXISTS (
+                SELECT FROM paidwatch.alert d WHERE d.activation_id = k.activation_id AND d.kind = 'double_activation' AND d.state <> 'resolved') END
+            OFFSET 0
+        ) k
+        WHERE s.granted_at IS NOT NULL))
+), unread AS (
+    -- What a row of the log says is read by the one who decides: see claims.sql.
+    INSERT INTO paidwatch.unread (log_id, noted_at) SELECT t.ref, min(t.at) FROM taken t WHERE t.kind = 'W' AND t.ref IS NOT NULL GROUP BY t.ref
+    ON CONFLICT (log_id) DO NOTHING
+), stories AS (
+    -- Money that only webhooks told of may have its payment now, or its activation. Nothing is looked up while there is no such story.
+    UPDATE paidwatch.claim c SET due_at = now()
+    FROM (
+        SELECT k.method, k.reference FROM noted n
+        CROSS JOIN LATERAL (SELECT k.method, k.reference FROM paidwatch.claim k WHERE k.state = 'gap' AND k.reference = n.reference OFFSET 0) k
+        WHERE (SELECT true FROM paidwatch.claim g WHERE g.state = 'gap' LIMIT 1)
+        UNION
+        SELECT k.method, k.reference FROM stirred s
+        CROSS JOIN LATERAL (SELECT k.method, k.reference FROM paidwatch.claim k WHERE k.state = 'gap' AND k.user_id = s.user_id OFFSET 0) k
+        WHERE s.granted_at IS NOT NULL AND (SELECT true FROM paidwatch.claim g WHERE g.state = 'gap' LIMIT 1)
+    ) k
+    WHERE c.method = k.method AND c.reference = k.reference
 )
 SELECT (SELECT count(*) FROM taken) AS taken, (SELECT count(*) FROM watched) AS watched, (SELECT count(*) FROM woken) AS woken,
     pg_snapshot_xmax(s.snapshot)::text AS xmax, ARRAY(SELECT x::text FROM pg_snapshot_xip(s.snapshot) AS x) AS xip,
-    (SELECT min(at) FROM taken) AS oldest, clock_timestamp() AS now
+    (SELECT min(at) FROM taken) AS oldest, clock_timestamp() AS now,
+    -- Customers who wait for it look again; see tell_customers.
+    CASE WHEN EXISTS (SELECT FROM taken) AND pg_notification_queue_usage() < 0.5 THEN
+        CASE WHEN NOT pg_try_advisory_xact_lock(paidwatch.customers()) THEN pg_notify('paidwatch_customers', '') END END AS told
 FROM (SELECT pg_current_snapshot() AS snapshot) s;
 
 -- name: watch_paid

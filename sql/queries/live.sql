@@ -6,7 +6,7 @@ SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('paidwatch_f
 -- name: live_state
 -- The head of the live view: how much is open, how the daemon keeps up, and how fast the application was since $1.
 SELECT clock_timestamp() AS now,
-    (SELECT count(*) FROM paidwatch.watch w WHERE w.state = 'gap') AS gaps,
+    (SELECT count(*) FROM paidwatch.watch w WHERE w.state = 'gap') + (SELECT count(*) FROM paidwatch.claim c WHERE c.state = 'gap') AS gaps,
     (SELECT count(*) FROM (SELECT FROM paidwatch.watch w WHERE w.due_at IS NOT NULL LIMIT 10001) few) AS waiting,
     (SELECT count(*) FROM (SELECT FROM paidwatch.inbox i LIMIT 10001) few) AS noted,
     (SELECT clock_timestamp() - min(few.at) FROM (SELECT i.at FROM paidwatch.inbox i ORDER BY i.txid LIMIT 100) few) AS unread,
@@ -22,22 +22,35 @@ FROM (
 
 -- name: live_money
 -- What was paid for the open gaps, by currency.
-SELECT w.currency, sum(w.amount) FILTER (WHERE w.amount <> 'NaN') AS amount
-FROM paidwatch.watch w WHERE w.state = 'gap' AND w.currency IS NOT NULL GROUP BY w.currency ORDER BY w.currency;
+SELECT k.currency, sum(k.amount) FILTER (WHERE k.amount <> 'NaN') AS amount FROM (
+    SELECT w.currency, w.amount FROM paidwatch.watch w WHERE w.state = 'gap'
+    UNION ALL
+    SELECT a.currency, a.amount FROM paidwatch.alert a WHERE a.state <> 'resolved' AND a.reference IS NOT NULL
+) k WHERE k.currency IS NOT NULL GROUP BY k.currency ORDER BY k.currency;
 
 -- name: live_gaps
--- The open gaps, the newest first. $1 most.
-SELECT w.payment_id::text AS payment_id, w.user_id::text AS user_id, w.kind, w.plan_id, w.amount, w.currency, w.method, w.paid_at,
-    a.alert_id, a.cause, a.opened_at, a.reminders
-FROM paidwatch.watch w LEFT JOIN paidwatch.alert a ON a.payment_id = w.payment_id AND a.state <> 'resolved'
-WHERE w.state = 'gap' ORDER BY w.paid_at DESC, w.payment_id DESC LIMIT $1::integer;
+-- The open gaps, the newest first; what only webhooks tell of has the provider's id for a payment, or the method's name. $1 most.
+SELECT k.* FROM (
+    SELECT w.payment_id::text AS payment_id, w.user_id::text AS user_id, w.kind, w.plan_id, w.amount, w.currency, w.method, w.paid_at,
+        a.alert_id, a.cause, a.opened_at, a.reminders
+    FROM paidwatch.watch w LEFT JOIN paidwatch.alert a ON a.payment_id = w.payment_id AND a.state <> 'resolved'
+    WHERE w.state = 'gap'
+    UNION ALL
+    SELECT CASE WHEN c.reference IN ('', '?', '!') THEN c.method ELSE c.reference END, c.user_id::text, c.kind, a.plan_id, a.amount, a.currency,
+        c.method, c.opened_at, a.alert_id, a.cause, a.opened_at, a.reminders
+    FROM paidwatch.claim c
+    LEFT JOIN paidwatch.alert a ON a.method = c.method AND a.reference = c.reference AND a.state <> 'resolved'
+    WHERE c.state = 'gap'
+) k ORDER BY k.paid_at DESC, k.payment_id DESC LIMIT $1::integer;
 
 -- name: live_closed
 -- The gaps that were closed last, the newest first. $1 most.
-SELECT a.alert_id, a.payment_id::text AS payment_id, a.user_id::text AS user_id, a.kind, a.outcome, a.opened_at, a.resolved_at,
-    w.plan_id, w.amount, w.currency, w.method, w.paid_at
+SELECT a.alert_id, coalesce(a.payment_id::text, CASE WHEN a.reference IN ('', '?', '!') THEN a.method ELSE a.reference END) AS payment_id,
+    a.user_id::text AS user_id, a.kind, a.outcome, a.opened_at, a.resolved_at, coalesce(w.plan_id, a.plan_id) AS plan_id,
+    coalesce(w.amount, a.amount) AS amount, coalesce(w.currency, a.currency) AS currency, coalesce(w.method, a.method) AS method, w.paid_at
 FROM paidwatch.alert a LEFT JOIN paidwatch.watch w ON w.payment_id = a.payment_id
-WHERE a.state = 'resolved' AND a.payment_id IS NOT NULL ORDER BY a.resolved_at DESC, a.alert_id DESC LIMIT $1::integer;
+WHERE a.state = 'resolved' AND (a.payment_id IS NOT NULL OR a.reference IS NOT NULL)
+ORDER BY a.resolved_at DESC, a.alert_id DESC LIMIT $1::integer;
 
 -- name: live_channels
 -- How the channels are: those of the configuration ($1), and others that still have something to be told.

@@ -62,6 +62,15 @@ WITH moments AS (
     FROM paidwatch.webhooks h
     WHERE h.user_id = $1::text::paidwatch.user_key OR h.reference = ANY ($3::text[]) OR h.reference = ANY ($4::text[])
     UNION ALL
+    -- What names the user or a payment of his only inside of what the provider sent.
+    SELECT x.at, 'webhook', x.log_id, NULL, coalesce(nullif(x.said, ''), x.status),
+        concat_ws(' ', x.method, 'for ' || x.reference,
+            CASE x.valid WHEN true THEN 'signature valid' WHEN false THEN 'signature bad' ELSE 'signature not checked' END, x.error)
+    FROM paidwatch.reading x
+    WHERE (x.user_id = $1::text::paidwatch.user_key OR x.reference = ANY ($4::text[])) AND NOT EXISTS (
+        SELECT FROM paidwatch.webhook_rows(ARRAY[x.log_id]) h
+        WHERE h.user_id = $1::text::paidwatch.user_key OR h.reference = ANY ($3::text[]) OR h.reference = ANY ($4::text[]))
+    UNION ALL
     SELECT m.at, 'watch', w.payment_id::text, w.payment_id::text, m.word, m.said
     FROM paidwatch.watch w CROSS JOIN LATERAL (VALUES
         (w.noticed_at, 'noticed', concat_ws(' ', 'by ' || w.source || ', in grace until', to_char(w.grace_until AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'))),
@@ -90,7 +99,9 @@ WITH moments AS (
     SELECT m.at, 'activation', v.activation_id::text, v.payment_id::text, m.word, m.said
     FROM paidwatch.activation v CROSS JOIN LATERAL (VALUES
         (CASE WHEN v.state <> 'shadow' THEN v.claimed_at END, 'claimed', concat_ws(' ', 'by ' || v.actor, v.reason)),
-        (v.done_at, v.state, v.error)
+        (v.done_at, CASE v.state WHEN 'undone' THEN 'done' ELSE v.state END, v.error),
+        (v.doubled_at, 'doubled', 'by event ' || v.doubled_by),
+        (v.undone_at, 'undone', concat_ws(': ', 'by ' || v.undone_by, nullif(v.undone_why, '')))
     ) AS m (at, word, said)
     WHERE v.user_id = $1::text::paidwatch.user_key AND m.at IS NOT NULL
 )

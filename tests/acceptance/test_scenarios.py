@@ -17,7 +17,13 @@ from tests.support.postgres import Database, Server
 from tests.support.sink import Sink, sink
 
 AUTO = {
-    "activation": {"mode": "auto", "require_corroboration": False, "max_per_hour": 1000, "max_per_day": 1000},
+    "activation": {
+        "mode": "auto",
+        "require_corroboration": False,
+        "max_per_hour": 1000,
+        "max_per_day": 1000,
+        "breaker_share": 0,  # nearly all of its payments are gaps
+    },
 }
 DAY = timedelta(days=1)
 GRACES = {"grace": {"default": "300ms"}, "grace.by_method": {"slow": "2s", "barrier": "20ms"}}

@@ -12,8 +12,10 @@ from paidwatch.core.routing import Severity
 from paidwatch.core.story import (
     AUDIT,
     BASELINE,
+    BREAKER,
     CHANNEL_DOWN,
     DAILY,
+    DOUBLE,
     HELD,
     INCIDENT,
     MORNING,
@@ -24,6 +26,8 @@ from paidwatch.core.story import (
 )
 from paidwatch.ports import Message
 
+LINK = "https://pay.example.org/act/WzEsImhlcmUiXQ.c2lnbmVk-_x"
+"""As it is made in supervised mode, only shorter."""
 PAID = datetime(2026, 3, 14, 9, 26, 53, tzinfo=UTC)
 GRACE = timedelta(minutes=2)
 OPENED = PAID + GRACE
@@ -195,6 +199,15 @@ CASES: Mapping[str, tuple[Story, datetime]] = {
         ),
         NOW,
     ),
+    "new_proposed": (story(proposed=True, link=LINK, activation=("paidwatch would activate professional",)), NOW),
+    "resolved_proposed": (resolved(proposed=True, link=LINK), ENDED),
+    "new_shadow": (
+        story(
+            activation=("Shadow mode: paidwatch would have activated professional until 2026-04-13 09:28 UTC.",),
+            mode="shadow, would have been right 41 of 41",
+        ),
+        NOW,
+    ),
     "still": (story(announced=True, revision=2, reminders=1), OPENED + timedelta(minutes=30, seconds=1)),
     "fixed": (resolved(outcome=Outcome.FIXED, activation=("activated professional until 2026-04-13",)), ENDED),
     "resolved": (resolved(), ENDED),
@@ -295,6 +308,67 @@ CASES: Mapping[str, tuple[Story, datetime]] = {
     "audit_resolved": (
         plain(kind=AUDIT, announced=True, state=State.RESOLVED, resolved_at=OPENED + timedelta(hours=1)),
         OPENED + timedelta(hours=1, seconds=1),
+    ),
+    "breaker": (
+        plain(
+            kind=BREAKER,
+            cause="a large share of recent payments became gaps, as after a broken deploy",
+            digest=("12 of 14 payments within 1 h became gaps.",),
+            mode="auto, in shadow mode right 41 of 41, stopped by the breaker (a large share of recent payments became"
+            " gaps, as after a broken deploy)",
+        ),
+        NOW,
+    ),
+    "breaker_resumed": (
+        plain(
+            kind=BREAKER,
+            cause="activations fail one after the other",
+            announced=True,
+            state=State.RESOLVED,
+            outcome=Outcome.ENDED,
+            resolved_at=OPENED + timedelta(hours=1),
+            digest=("3 activations failed, and none was done in between.", "Resumed by cli:kim."),
+            mode="auto",
+        ),
+        OPENED + timedelta(hours=1, seconds=1),
+    ),
+    "double": (
+        plain(
+            kind=DOUBLE,
+            user_id="7",
+            user_label="someone@example.org",
+            plan_id="professional",
+            amount=Decimal("14.99"),
+            currency="USD",
+            method="nowpayments",
+            activation_id="3",
+            cause="the application activated the payment as well, after paidwatch had done it",
+            digest=(
+                "Activation: 3, done at 2026-03-14 09:28:54 UTC",
+                "Payment: 12",
+                "Activated again: by event 88 (activated), 2026-03-14 11:02:10 UTC",
+                "Paid for until: 2026-04-13 09:28:54 UTC",
+                "Paid until now: 2026-04-13 11:02:10 UTC, 1 h 33 min more than was paid for",
+                (
+                    "To put right: set paid-until to 2026-04-13 09:28:54 UTC; paidwatch undo 3 refuses,"
+                    " because the row changed since"
+                ),
+            ),
+        ),
+        NOW,
+    ),
+    "double_resolved": (
+        plain(
+            kind=DOUBLE,
+            user_id="7",
+            activation_id="3",
+            announced=True,
+            revision=2,
+            state=State.RESOLVED,
+            outcome=Outcome.ENDED,
+            resolved_at=OPENED + timedelta(minutes=5),
+        ),
+        ENDED,
     ),
     "test": (plain(kind=TEST, digest=("asked for on the command line",)), NOW),
 }

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paidwatch.channels import apprise, discord, slack, webhook
+from paidwatch.channels.layout import link_of
 from paidwatch.channels.letter import compose
 from paidwatch.core.model import GapKind, Line, Notice, Outcome, Word
 from paidwatch.core.render import LONGEST_MEMBER, line_of, render
@@ -26,6 +27,7 @@ from paidwatch.core.story import (
     BASELINE,
     CHANNEL_DOWN,
     DAILY,
+    DOUBLE,
     HELD,
     INCIDENT,
     MORNING,
@@ -37,9 +39,9 @@ from paidwatch.core.story import (
 from paidwatch.core.text import units
 from tests.channels.fakes.discord import violations as discord_violations
 from tests.channels.fakes.receiver import LARGEST
-from tests.channels.fakes.slack import LIVE, texts_of
+from tests.channels.fakes.slack import LIVE, OWN, texts_of
 from tests.channels.fakes.slack import violations as slack_violations
-from tests.channels.stories import NOW, Reach, message, story
+from tests.channels.stories import LINK, NOW, Reach, message, story
 
 HOSTILE = [
     "",
@@ -79,6 +81,19 @@ HOSTILE = [
 ]
 ALPHABET = "abc <>&*_~`|[]()#@:/.\\\"'=?-+1!\n\r\t\x00😀é漢\u202e\u200d\ud800"
 
+LINKS = [
+    "",
+    LINK,
+    LINK + "x" * 800,
+    LINK + "x" * 2000,
+    f"{LINK}|<!channel>",
+    f"{LINK}) [x](https://evil.example",
+    f'{LINK}"><script>',
+    f"{LINK} https://evil.example",
+    "javascript:alert(1)",
+    "https://pay.example.org@evil.example/",
+    "\n",
+]
 texts = st.one_of(
     st.sampled_from(HOSTILE),
     st.text(max_size=60),
@@ -97,6 +112,7 @@ notices = st.builds(
     lines=st.lists(lines, max_size=30).map(tuple),
     command=texts,
     open=st.booleans(),
+    link=st.sampled_from(LINKS),
     at=st.just(NOW),
     extra=st.dictionaries(texts, texts, max_size=20),
 )
@@ -109,11 +125,13 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: set[str] = set()
         self.attributes: set[str] = set()
+        self.links: list[str | None] = []
         self.texts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
+        self.links += [value for name, value in attrs if name == "href"]
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
@@ -138,7 +156,7 @@ def holds(notice: Notice) -> None:
         assert units(title) <= (reach.title_maxlen or 250)
         assert units(text) <= reach.body_maxlen
         assert not set("<>[]`") & set(title + text)
-        assert "://" not in title + text
+        assert "://" not in title + text.removesuffix(f"\nApprove: {link_of(notice)}")
         assert "@" not in (title + text).replace("@\u2060", "")
     body = webhook.body_of(message(notice))
     assert len(body) <= LARGEST
@@ -148,7 +166,9 @@ def holds(notice: Notice) -> None:
 
 
 def _constant(text: str) -> bool:
-    """Whether markup for Slack holds nothing but labels of letters, times, and a harmless command."""
+    """Whether markup for Slack holds nothing but labels of letters, times, a harmless command, and paidwatch's link."""
+    if text.startswith("*Approve*\n"):
+        return OWN.fullmatch(text.removeprefix("*Approve*\n")) is not None
     if text.startswith("*Next*\n```"):
         return re.fullmatch(r"[A-Za-z0-9 ._:/=-]+", text.removeprefix("*Next*\n```").removesuffix("```")) is not None
     return re.fullmatch(r"\*[A-Za-z' ]+\*", text) is not None or (LIVE.sub("", text) == text and text[0] == "<")
@@ -165,6 +185,7 @@ def _of_discord(payload: dict[str, Any]) -> Iterator[str]:
     for field in embed["fields"]:
         yield field["name"]
         value = re.sub(r"^<t:-?\d+:f>, <t:-?\d+:R>$", "", field["value"])
+        value = re.sub(r"^\[[A-Za-z ]+\]\(https://pay\.example\.org/act/[\w.-]+\)$", "", value)
         yield re.sub(r"^```\n[A-Za-z0-9 ._:/=-]+\n```$", "", value)
 
 
@@ -201,9 +222,15 @@ def _mail_holds(notice: Notice) -> None:
     text, html = mail.iter_parts()
     page = Page()
     page.feed(html.get_content())
-    assert page.tags <= {"html", "head", "meta", "title", "body", "div", "p", "h1", "table", "tr", "td", "br", "pre"}
-    assert page.attributes <= {"lang", "charset", "name", "content", "style", "role"}
-    for shown in (text.get_content(), *page.texts):
+    link = link_of(notice)
+    tags = {"html", "head", "meta", "title", "body", "div", "p", "h1", "table", "tr", "td", "br", "pre"}
+    assert page.tags <= tags | ({"a"} if link else set())
+    assert page.attributes <= {"lang", "charset", "name", "content", "style", "role", *(["href"] if link else [])}
+    assert page.links == ([link] if link else [])
+    said = text.get_content()
+    if link:
+        said = said.replace(f"\r\nApprove:\r\n    {link}\r\n", "")
+    for shown in (said, *page.texts):
         assert "://" not in shown
         assert "www." not in shown
         assert "\u202e" not in shown
@@ -226,6 +253,7 @@ def test_hostile_text_in_every_place_holds(text: str) -> None:
             summary=text,
             lines=tuple(Line(label=text if place % 3 else "", value=text, short=place % 2 == 0) for place in range(60)),
             command=text,
+            link=text,
             open=True,
             at=NOW,
             extra={text: text},
@@ -267,6 +295,7 @@ class Scribe:
                 Line(label=self.text(), value=self.text(), short=self.chance.random() < 0.5) for _ in range(17)
             ),
             command=self.text(),
+            link=self.chance.choice(LINKS),
             open=self.chance.random() < 0.5,
             at=self.when(),
             extra={"a": self.text()},
@@ -324,7 +353,19 @@ def test_ten_thousand_random_strings_hold() -> None:
         holds(scribe.notice())
 
 
-KINDS = (*(kind.value for kind in GapKind), AUDIT, BASELINE, CHANNEL_DOWN, DAILY, HELD, INCIDENT, MORNING, TEST, "<x>")
+KINDS = (
+    *(kind.value for kind in GapKind),
+    AUDIT,
+    BASELINE,
+    CHANNEL_DOWN,
+    DAILY,
+    DOUBLE,
+    HELD,
+    INCIDENT,
+    MORNING,
+    TEST,
+    "<x>",
+)
 
 
 def test_random_strings_in_stories_of_every_kind_hold() -> None:

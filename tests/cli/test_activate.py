@@ -14,8 +14,10 @@ from typing import Any
 import anyio
 import pytest
 
+from tests.support.admin import TOKEN, Fault, admin
 from tests.support.command import age, config, everything, watched, written
-from tests.support.daemon import ENVIRONMENT, paidwatch
+from tests.support.daemon import ENVIRONMENT, Sections, paidwatch
+from tests.support.hands import command
 from tests.support.postgres import Database, Server
 from tests.support.shop import MONTH, add_event, add_payment, add_user, complete, names, now, read, refund, update
 from tests.support.sink import Sink
@@ -198,6 +200,43 @@ async def test_what_the_machine_is_about_to_do_is_left_to_it(watched: Database, 
     done = await paidwatch("activate", str(user), "--yes", config=config, expect=1)
     assert "auto is activating it" in done.stderr
     assert (await read(watched, "users", user))["subscription_tier"] == "free"
+
+
+# By the application's own endpoint
+
+
+@USUAL
+async def test_by_http_the_application_is_asked_and_its_tables_are_read(
+    watched: Database, config: Path, shape: str
+) -> None:
+    user, _payment = await missed(watched)
+    former = await read(watched, "users", user)
+    async with admin(watched) as application:
+        http: Sections = {
+            "activation": {"strategy": "http"},
+            "activation.http": {"url": application.url, "retries": 0, "body": application.contract},
+            "activation.http.headers": {"Authorization": f"Bearer {TOKEN}"},
+        }
+        asking = written(config.parent, watched, http)
+        shown = await command(asking, "activate", str(user), "--dry-run")
+        assert "the application's endpoint, by the strategy http" in shown.stdout
+        assert application.asked == []
+        done = await command(asking, "activate", str(user), "--yes", "--reason", "ticket 17")
+        assert TOKEN not in done.output
+        [asked] = application.asked
+        assert asked["reason"].startswith("ticket 17 [paidwatch:")
+        entry = await watched.fetchrow("SELECT * FROM paidwatch.activation")
+        assert entry is not None
+        assert (entry["state"], entry["strategy"], entry["calls"]) == ("done", "http", 1)
+        # What the application wrote is taken back by paidwatch itself, in the columns that it knows.
+        await command(asking, "undo", "1", "--yes")
+        assert await read(watched, "users", user) == former
+        # A refusal by the application is a failure, and final.
+        other, _paid = await missed(watched)
+        application.faults.append(Fault.GONE)
+        failed = await command(asking, "activate", str(other), "--yes", expect=2)
+        assert "404" in failed.stderr
+        assert (await read(watched, "users", other))["subscription_tier"] == "free"
 
 
 # Asking

@@ -41,6 +41,7 @@ KEYS = {
     "user_id",
     "plan_id",
     "method",
+    "reference",
     "status",
     "amount",
     "currency",

@@ -371,6 +371,15 @@ async def test_a_channel_that_is_broken(examine: Examine, watched: Database) -> 
     assert "no_service" in said(await examine(), "channels")
 
 
+async def test_how_automatic_activation_stands(examine: Examine, watched: Database) -> None:
+    (off,) = [it.what for it in of(await examine(), "activation", State.OK)]
+    assert off == "automatic activation is off"
+    await watched.execute("UPDATE paidwatch.breaker SET opened_at = now(), opened_by = 'cli:kim', reason = 'a deploy'")
+    stopped = said(await examine(AUTO), "activation")
+    assert "auto, stopped by the breaker (a deploy)" in stopped
+    assert "paidwatch activation resume" in stopped
+
+
 async def test_no_channel_at_all(examine: Examine) -> None:
     assert "nobody is told" in said(await examine({"log": {"level": "info"}}), "channels")
 

@@ -240,6 +240,7 @@ class Still:
 
 def frame(**changes: Any) -> Frame:
     usual = Frame(
+        activation="shadow, would have been right 41 of 41",
         now=NOW,
         count=0,
         gaps=(),
@@ -383,6 +384,10 @@ def test_the_present_says_nothing_of_the_kind() -> None:
     assert "no open gaps" in text
     for alarm in ("LOST", "NO ANSWER", "NO DAEMON"):
         assert alarm not in text
+
+
+def test_how_automatic_activation_stands() -> None:
+    assert any("automatic activation: shadow, would have been right 41 of 41" in line for line in drawn(FULL))
 
 
 def test_channels_in_trouble_say_so() -> None:

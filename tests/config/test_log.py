@@ -255,6 +255,7 @@ def test_parts_of_a_dsn_are_secrets_and_its_hosts_are_not() -> None:
         "https://hooks.slack.com/services/c4n4ry/c4n4ry",
         "https://discord.com/api/webhooks/1/c4n4ry",
         "whsec_c4n4ry00c4n4ry",
+        "GET /act/WzEsImM0bjRyeSJd.c4n4ry-c4n4ry_ HTTP/1.1",
     ],
 )
 def test_what_looks_like_a_credential_is_hidden_though_nobody_configured_it(text: str) -> None:

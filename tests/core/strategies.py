@@ -63,6 +63,7 @@ EVIDENCE = st.builds(
     acted_at=MAYBE,
     act=TEXTS,
     ledger_at=MAYBE,
+    undone_at=st.none() | MAYBE,
     newer_payment_id=st.none() | st.just("13"),
     newer_rank=RANKS,
     newer_plan_id=WORDS,
@@ -74,7 +75,7 @@ EVIDENCE = st.builds(
     webhook_paid=st.sampled_from([None, True, False]),
     webhooks_watched=st.booleans(),
 )
-CLUES = ("reversed_at", "settled_at", "activated_at", "granted_at", "failed_at", "acted_at", "ledger_at")
+CLUES = ("reversed_at", "settled_at", "activated_at", "granted_at", "failed_at", "acted_at", "ledger_at", "undone_at")
 
 
 def only(clue: str) -> st.SearchStrategy[Evidence]:

@@ -26,6 +26,7 @@ from paidwatch.core.guards import (
     allowed,
     allowed_but_for_mode,
     evaluate,
+    override,
     refusals,
 )
 from paidwatch.core.model import Facts, Phase, Rules, Subscriber
@@ -136,7 +137,12 @@ BAD: dict[str, Bad] = {
     "an event names the payment": Bad(
         guard=Guard.NOT_DONE, reason=Reason.DONE, facts=case(evidence={"activated_at": PAID})
     ),
-    "in our ledger": Bad(guard=Guard.NOT_DONE, reason=Reason.DONE, facts=case(evidence={"ledger_at": PAID})),
+    "in our ledger": Bad(guard=Guard.NOT_DONE, reason=Reason.DONE_HERE, facts=case(evidence={"ledger_at": PAID})),
+    "undone by a person": Bad(
+        guard=Guard.NOT_DONE,
+        reason=Reason.UNDONE,
+        facts=case(evidence={"undone_at": NOW, "activated_at": PAID, "settled_at": PAID}),
+    ),
     "seen active before": Bad(guard=Guard.NOT_DONE, reason=Reason.DONE, facts=case(evidence={"settled_at": PAID})),
     "some activation since": Bad(
         guard=Guard.NOT_DONE, reason=Reason.GRANTED_SINCE, facts=case(evidence={"granted_at": PAID})
@@ -172,6 +178,7 @@ BAD: dict[str, Bad] = {
 }
 
 EVERY_BAD = [pytest.param(bad, id=name) for name, bad in BAD.items()]
+PASSING = {Reason.HOLDS, Reason.BY_HAND, Reason.FORCED}
 NOT_FOR_PEOPLE = {Guard.MODE, Guard.CAPS, Guard.BREAKER}
 
 
@@ -191,7 +198,7 @@ def test_without_that_guard_the_bad_grant_would_be_allowed(bad: Bad, monkeypatch
 
 def test_every_guard_and_every_reason_has_its_bad_case() -> None:
     assert {bad.guard for bad in BAD.values()} == set(Guard)
-    assert {bad.reason for bad in BAD.values()} == set(Reason) - {Reason.HOLDS, Reason.BY_HAND, Reason.NO_PAYMENT}
+    assert {bad.reason for bad in BAD.values()} == set(Reason) - PASSING - {Reason.NO_PAYMENT}
 
 
 @pytest.mark.parametrize(
@@ -241,10 +248,37 @@ def test_a_second_witness(request_changes: Mapping[str, Any], evidence: Mapping[
 
 
 @pytest.mark.parametrize("bad", EVERY_BAD)
-def test_a_person_passes_mode_caps_and_breaker_and_nothing_else(bad: Bad) -> None:
-    results = bad.results(actor=Actor.MANUAL)
+@pytest.mark.parametrize("actor", [Actor.MANUAL, Actor.LINK])
+def test_a_person_passes_mode_caps_and_breaker_and_nothing_else(bad: Bad, actor: Actor) -> None:
+    results = bad.results(actor=actor)
     assert allowed(results) == (bad.guard in NOT_FOR_PEOPLE)
     assert {result.guard for result in results if result.reason is Reason.BY_HAND} == NOT_FOR_PEOPLE
+
+
+@pytest.mark.parametrize("bad", EVERY_BAD)
+def test_a_person_overrides_the_guard_they_name_and_no_other(bad: Bad) -> None:
+    results = bad.results()
+    forced = override(results, frozenset({bad.guard}))
+    nothing_to_write = bad.reason in {Reason.NO_PLAN, Reason.NO_USER, Reason.LOWER_TIER, Reason.AS_PAID}
+    may = bad.guard not in NOT_FOR_PEOPLE and not nothing_to_write and bad.reason is not Reason.DONE_HERE
+    assert allowed(forced) is may
+    assert [result.guard for result in forced if result.reason is Reason.FORCED] == ([bad.guard] if may else [])
+    assert override(results, frozenset(Guard) - {bad.guard}) == results
+
+
+def test_what_holds_is_not_forced() -> None:
+    results = evaluate(MISSED, REQUEST, LIMITS, NOW)
+    assert override(results, frozenset(Guard)) == results
+
+
+def test_the_ledgers_names_of_those_who_ask() -> None:
+    assert [Actor.of(name) for name in ("auto", "link:ops", "cli:kim", "cli:auto", "")] == [
+        Actor.AUTO,
+        Actor.LINK,
+        Actor.MANUAL,
+        Actor.MANUAL,
+        Actor.MANUAL,
+    ]
 
 
 def test_shadow_mode_computes_what_auto_would_do() -> None:
@@ -303,6 +337,7 @@ def test_what_is_allowed_was_paid_and_not_given(facts: Facts, actor: Actor) -> N
     assert payment.amount is not None
     assert payment.amount >= plan.price * Decimal("0.99") > 0
     assert facts.grace_until <= NOW < facts.paid_at + min(plan.duration, timedelta(days=1000))
-    against = (seen.reversed_at, seen.acted_at, seen.ledger_at, seen.activated_at, seen.granted_at, seen.settled_at)
-    assert not any(against)
+    acts = (seen.reversed_at, seen.acted_at, seen.undone_at)
+    assert not any(acts)
+    assert not any((seen.ledger_at, seen.activated_at, seen.granted_at, seen.settled_at))
     assert seen.newer_payment_id is None

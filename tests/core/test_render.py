@@ -16,10 +16,24 @@ from paidwatch.core.phrases import ending, wrong
 from paidwatch.core.render import line_of, render
 from paidwatch.core.routing import Severity
 from paidwatch.core.said import LONGEST, MOST_LINES
-from paidwatch.core.story import AUDIT, BASELINE, CHANNEL_DOWN, DAILY, HELD, INCIDENT, MORNING, TEST, State, Story
+from paidwatch.core.story import (
+    AUDIT,
+    BASELINE,
+    BREAKER,
+    CHANNEL_DOWN,
+    DAILY,
+    DOUBLE,
+    HELD,
+    INCIDENT,
+    MORNING,
+    TEST,
+    State,
+    Story,
+)
+from paidwatch.core.tell_webhook import MONEY_KINDS, WEBHOOK_KINDS
 from tests.channels.stories import NOW, OPENED, acked, channel_down, incident, plain, resolved, story
 
-KINDS = (AUDIT, BASELINE, CHANNEL_DOWN, DAILY, HELD, INCIDENT, MORNING, TEST)
+KINDS = (AUDIT, BASELINE, BREAKER, CHANNEL_DOWN, DAILY, DOUBLE, HELD, INCIDENT, MORNING, TEST)
 
 
 def shown(notice: Notice) -> dict[str, str | datetime]:
@@ -83,7 +97,7 @@ def test_the_subject_is_the_same_through_the_whole_story(kind: GapKind) -> None:
     subjects = {render(told, now=NOW + timedelta(hours=place)).subject for place, told in enumerate(parts)}
 
     assert len(subjects) == 1
-    assert "user 7" in subjects.pop()
+    assert ("nowpayments" if kind in WEBHOOK_KINDS - MONEY_KINDS else "user 7") in subjects.pop()
 
 
 def test_the_subject_of_the_ordinary_gap() -> None:

@@ -271,6 +271,14 @@ STEPS: dict[str, tuple[Facts, str]] = {
         case(evidence={"ledger_at": PAID, "acted_at": LATER}),
         "settled: ended",
     ),
+    "undone by a person": (
+        case(evidence={"settled_at": PAID, "activated_at": PAID, "undone_at": LATER}),
+        "settled: ended",
+    ),
+    "undone, then activated once more and overwritten": (
+        case(evidence={"undone_at": PAID, "activated_at": LATER}),
+        "gap: paid_not_active",
+    ),
     "an administrator acted before the activation": (
         case(evidence={"activated_at": LATER, "acted_at": PAID}),
         "gap: paid_not_active",

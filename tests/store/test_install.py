@@ -273,3 +273,60 @@ async def test_a_role_that_was_granted_by_hand_gets_what_a_later_version_added(s
     finally:
         await db.execute("DROP OWNED BY handy; DROP ROLE handy")
         await server.drop(db)
+
+
+# The log of webhooks
+
+FIRST_FORM = """
+DROP TABLE webhook_logs;
+CREATE TABLE webhook_logs (
+    id serial PRIMARY KEY, payment_method varchar(50) NOT NULL, webhook_data jsonb NOT NULL, signature varchar(500),
+    signature_valid boolean, processing_status varchar(50) NOT NULL DEFAULT 'received', error_message text,
+    created_at timestamp DEFAULT now()
+)
+"""
+OLD_INSERT = """
+INSERT INTO webhook_logs (payment_method, webhook_data, signature, signature_valid, processing_status, error_message,
+    created_at) VALUES ('nowpayments', '{}', 'abc', true, 'received', NULL, now())
+"""
+LATER_COLUMNS = {"webhook_type", "headers", "user_id", "payment_id", "plan_id", "processed_at"}
+
+
+async def test_a_log_of_the_first_form_is_extended_and_taken_back(database: Database, tmp_path: Path) -> None:
+    await database.execute(FIRST_FORM)
+    before, file = await dump(database), config_file(tmp_path, database)
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(lambda: paidwatch("install", "--create-tables", config=file))
+    said = await paidwatch("install", "--create-tables", config=file)
+    assert "added to table" not in said.stdout + said.stderr
+    await database.execute(OLD_INSERT)
+    row = await database.fetchrow("SELECT * FROM webhook_logs")
+    assert row is not None
+    assert {name for name, value in row.items() if value is None} >= LATER_COLUMNS
+    await paidwatch("uninstall", config=file)
+    assert await dump(database) == before
+    assert await database.fetchval("SELECT count(*) FROM webhook_logs") == 1
+
+    said = await paidwatch("install", "--create-tables", config=file)
+    assert all(column in said.stdout + said.stderr for column in LATER_COLUMNS)
+    await database.execute("UPDATE webhook_logs SET payment_id = 'np-1'")
+    said = await paidwatch("uninstall", config=file)
+    assert "webhook_logs.payment_id" in said.stdout + said.stderr
+    assert await database.fetchval("SELECT payment_id FROM webhook_logs") == "np-1"
+
+
+async def test_a_log_that_is_made_takes_the_inserts_of_both_forms(database: Database, tmp_path: Path) -> None:
+    user = await shop.add_user(database)
+    await database.execute("DROP TABLE webhook_logs")
+    said = await paidwatch("install", "--create-tables", config=config_file(tmp_path, database))
+    assert "created table public.webhook_logs" in said.stdout + said.stderr
+    await database.execute(OLD_INSERT)
+    await database.execute(
+        "INSERT INTO webhook_logs (payment_method, webhook_type, webhook_data, headers, user_id, payment_id, plan_id)"
+        " VALUES ('stripe', 'invoice.paid', '{}', '{}', $1, 'pi_1', 'professional')",
+        user,
+    )
+    await database.execute("DELETE FROM users WHERE id = $1", user)
+    assert await database.fetchval("SELECT count(*) FROM webhook_logs WHERE user_id IS NULL") == 2
+    assert await database.fetchval("SELECT count(*) FROM paidwatch.inbox WHERE kind = 'W'") == 2

@@ -13,14 +13,19 @@ from typing import Any
 
 from paidwatch.channels.webhook import Webhook
 from paidwatch.cli.root import main
+from paidwatch.flow import settle
 from paidwatch.flow.activate import Activate
+from paidwatch.flow.call import Call
+from paidwatch.flow.calls import Calls
 from paidwatch.flow.claim import Claimant
 from paidwatch.flow.decide import Decide
 from paidwatch.flow.deliver import Deliver
+from paidwatch.flow.forward import Forward
 from paidwatch.flow.intake import Intake
 from paidwatch.flow.listen import Ears, Locks
+from paidwatch.flow.receive import Receive
 from paidwatch.flow.reconcile import Reconcile
-from paidwatch.store import ledger, outbox, watches
+from paidwatch.store import calls, forwards, ledger, outbox, watches
 from paidwatch.store.inbox import Inbox
 from paidwatch.store.pool import Session
 
@@ -104,8 +109,25 @@ FIRST_RUN: dict[str, Callable[[], None]] = {
     "23 first run done": lambda: after(Reconcile, "_baseline"),
 }
 """The same for the first run over a past full of gaps."""
+CALLS: dict[str, Callable[[], None]] = {
+    "call claimed": lambda: before(Call, "advance"),
+    "call planned, not committed": lambda: after(calls, "plan", something),
+    "call planned": lambda: before(Call, "speak"),
+    "answer came": lambda: before(Call, "_answered"),
+    "read back, not committed": lambda: after(calls, "end", something),
+    "call done": lambda: after(Calls, "_advance"),
+}
+"""The same for an activation that the application is asked for over HTTP; they stand between 11 and 16."""
+WEBHOOKS: dict[str, Callable[[], None]] = {
+    "webhook kept": lambda: before(Receive, "_settle_batch"),
+    "webhook settled, not committed": lambda: after(settle, "settle"),
+    "webhook settled": lambda: after(Receive, "_settle_batch"),
+    "forward answered": lambda: before(Forward, "_taken"),
+    "forward recorded, not committed": lambda: after(forwards, "record_passed"),
+}
+"""The same for a webhook, from its receipt to the application's handler."""
 
 
 if __name__ == "__main__":
-    (POINTS | FIRST_RUN)[sys.argv.pop(1)]()
+    (POINTS | FIRST_RUN | CALLS | WEBHOOKS)[sys.argv.pop(1)]()
     main()

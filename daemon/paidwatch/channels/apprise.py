@@ -22,7 +22,7 @@ import anyio.lowlevel
 from pydantic import SecretStr
 
 from paidwatch.channels.http import Limits, fault_of
-from paidwatch.channels.layout import Room, facts_of, sentences, source_of, title_of
+from paidwatch.channels.layout import APPROVE, Room, facts_of, link_of, sentences, source_of, title_of
 from paidwatch.channels.settings import AppriseSettings
 from paidwatch.core.model import Notice, Word
 from paidwatch.core.text import clean, defang, fit
@@ -242,7 +242,12 @@ def shorten(notice: Notice, service: Service) -> tuple[str, str]:
     own = service.title_maxlen
     title = fit(title_of(notice), min(own, _TITLE) if own > 0 else _TITLE, escape=harmless)
     room = min(service.body_maxlen, LONGEST) - (0 if own > 0 else len(title) + _MARKUP)
-    return title, Room(max(room, 1)).paragraph(_lines(notice), max(room, 1), escape=harmless)
+    approve = f"\n{APPROVE}: {link}" if (link := link_of(notice)) else ""
+    if len(approve) > room // 2:
+        # A cut address leads nowhere.
+        approve = ""
+    room = max(room - len(approve), 1)
+    return title, Room(room).paragraph(_lines(notice), room, escape=harmless) + approve
 
 
 def _lines(notice: Notice) -> list[str]:

@@ -16,7 +16,18 @@ import aiohttp
 from yarl import URL
 
 from paidwatch.channels.http import Answer, Exchange, Limits, parse_url, pause_after, refuse
-from paidwatch.channels.layout import NOTHING, PRODUCT, Fact, Room, facts_of, source_of, title_of
+from paidwatch.channels.layout import (
+    APPROVE,
+    APPROVE_WORDS,
+    NOTHING,
+    PRODUCT,
+    Fact,
+    Room,
+    facts_of,
+    link_of,
+    source_of,
+    title_of,
+)
 from paidwatch.channels.settings import DiscordSettings
 from paidwatch.core.model import Notice, Word
 from paidwatch.core.text import clean, defang, fit, is_plain_command
@@ -38,7 +49,7 @@ _FOOTER: Final = 200
 _EMBEDS: Final = 6000
 _COMMAND: Final = 200
 _RESERVE: Final = 2 * _FOOTER + _COMMAND
-"""Kept for the command, the count of missing facts and the footer."""
+"""Kept for the command, the words of the link, the count of missing facts and the footer."""
 
 _THREAD_NAME: Final = 100
 
@@ -175,7 +186,7 @@ def _encode(body: Mapping[str, object]) -> bytes:
 
 def payload(notice: Notice) -> dict[str, object]:
     """Return the message inside every limit: the title for notifications, the facts in one embed."""
-    room = Room(_EMBEDS - _RESERVE)
+    room = Room(_EMBEDS - _RESERVE - len(link_of(notice)))
     content = f"**{fit(title_of(notice), _TITLE, escape=escape)}**"
     embed: dict[str, object] = {
         "description": room.fit(clean(notice.summary), _DESCRIPTION, escape=escape),
@@ -203,7 +214,7 @@ def _fields(notice: Notice, room: Room) -> Iterator[dict[str, object]]:
     facts = facts_of(notice.lines)
     for place, fact in enumerate(facts):
         rest = len(facts) - place
-        if (place >= _FIELDS - 2 and rest > 1) or room.left < len(fact.label) + _NAME:
+        if (place >= _FIELDS - 3 and rest > 1) or room.left < len(fact.label) + _NAME:
             yield {"name": "More", "value": f"({rest} more facts)…", "inline": False}
             return
         name = room.fit(fact.label, _NAME, escape=escape) or NOTHING
@@ -220,9 +231,11 @@ def _value(fact: Fact, room: Room) -> str:
 
 
 def _next(notice: Notice) -> Iterator[dict[str, object]]:
-    """Yield the next command; only harmless characters stand in a code block."""
+    """Yield the next command, in a code block if its characters are harmless, and the link for approving."""
     command = clean(notice.command)
     if command and len(command) <= _COMMAND and is_plain_command(command):
         yield {"name": "Next", "value": f"```\n{command}\n```", "inline": False}
     elif command:
         yield {"name": "Next", "value": fit(command, _COMMAND, escape=escape), "inline": False}
+    if link := link_of(notice):
+        yield {"name": APPROVE, "value": f"[{APPROVE_WORDS}]({link})", "inline": False}

@@ -1,6 +1,7 @@
 """What the layouts of all channels share: the title, facts gathered from lines, and room that runs out."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,10 +10,17 @@ from paidwatch.core.model import Line, Notice
 from paidwatch.core.text import clean, fit, stamp, unchanged, units
 
 PRODUCT = "paidwatch"
+APPROVE = "Approve"
+"""The label of the link by which a person approves what is proposed."""
+APPROVE_WORDS = "Look at it and approve"
+LONGEST_LINK = 900
+"""Below what the narrowest service takes as one value, the words around it included."""
 NOTHING = "—"
 """Stands where a service does not take an empty text."""
 _NOTE = 24
 """Room for saying how many lines are missing."""
+_LINK = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(?:/[A-Za-z0-9._~%/-]*)?")
+"""Addresses that end no markup and begin none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +40,15 @@ def title_of(notice: Notice) -> str:
 def source_of(notice: Notice) -> str:
     """Return who says so and under which number: `paidwatch · alert 12 · paid_not_active`."""
     return clean(f"{PRODUCT} · alert {notice.alert_id} · {notice.kind}")
+
+
+def link_of(notice: Notice) -> str:
+    """Return the link by which a person approves: the one live address in a message, and only in that of an open story.
+
+    Empty where there is none, or where its characters could mean something else to a service.
+    """
+    fits = notice.open and len(notice.link) <= LONGEST_LINK and _LINK.fullmatch(notice.link)
+    return notice.link if fits else ""
 
 
 def facts_of(lines: Iterable[Line]) -> list[Fact]:

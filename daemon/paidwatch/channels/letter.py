@@ -1,7 +1,7 @@
 """What an e-mail looks like: headers that make one conversation of a story, text first, HTML last.
 
-The text is made for a terminal of 80 columns, the HTML for any mail program: one table, no pictures, no links, nothing
-that is fetched.
+The text is made for a terminal of 80 columns, the HTML for any mail program: one table, no pictures, nothing that is
+fetched, and no link but the one for approving, where there is something to approve.
 """
 
 import re
@@ -14,7 +14,17 @@ from html import escape as html_escape
 from textwrap import wrap
 from typing import Final
 
-from paidwatch.channels.layout import Fact, digest_of, facts_of, shown, source_of, title_of
+from paidwatch.channels.layout import (
+    APPROVE,
+    APPROVE_WORDS,
+    Fact,
+    digest_of,
+    facts_of,
+    link_of,
+    shown,
+    source_of,
+    title_of,
+)
 from paidwatch.core.model import Notice, Word
 from paidwatch.core.text import clean, defang, fit
 from paidwatch.ports import Message
@@ -116,6 +126,10 @@ def _text_lines(notice: Notice) -> Iterator[str]:
         yield ""
         yield "Next:"
         yield f"    {fit(clean(notice.command), _VALUE, escape=defang)}"
+    if link := link_of(notice):
+        yield ""
+        yield f"{APPROVE}:"
+        yield f"    {link}"
     yield ""
     yield "-- "
     yield fit(source_of(notice), _WIDTH, escape=defang)
@@ -140,6 +154,7 @@ _COMMAND: Final = (
     "margin:0;padding:10px 12px;background:#f3f4f6;border:1px solid #d8dce2;"
     "font:14px/1.4 ui-monospace,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere"
 )
+_LABEL: Final = f"margin:16px 0 4px;{_GREY}"
 _FOOT: Final = f"margin:0;padding:10px 22px;border-top:1px solid #e6e8ec;{_GREY};font-size:13px"
 _CELL: Final = "padding:5px 0;border-top:1px solid #eef0f3;vertical-align:top"
 
@@ -151,7 +166,9 @@ def html_of(notice: Notice) -> str:
     """Return the same as HTML."""
     colour = _COLOURS.get(notice.word, _OTHER_COLOUR)
     rows = "\n".join(_row(fact) for fact in _facts(notice))
-    pasted = f'<p style="margin:16px 0 4px;{_GREY}">Next</p>\n<pre style="{_COMMAND}">{_h(notice.command)}</pre>\n'
+    pasted = f'<p style="{_LABEL}">Next</p>\n<pre style="{_COMMAND}">{_h(notice.command)}</pre>\n'
+    link = link_of(notice)
+    approve = f'<p style="{_LABEL}">{APPROVE}</p>\n<p style="margin:0"><a href="{link}">{APPROVE_WORDS}</a></p>\n'
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -169,7 +186,7 @@ def html_of(notice: Notice) -> str:
 <table style="border-collapse:collapse;width:100%" role="presentation">
 {rows}
 </table>
-{pasted if notice.command else ""}</div>
+{pasted if notice.command else ""}{approve if link else ""}</div>
 <p style="{_FOOT}">{_h(source_of(notice))}</p>
 </div>
 </body>

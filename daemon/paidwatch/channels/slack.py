@@ -2,8 +2,8 @@
 
 The address is the credential. A message is accepted if and only if the answer is 200 with the body `ok`; there is no
 message id, so nothing can be edited and every update is said anew. What the database says stands in `plain_text`
-objects only, where Slack looks for no markup; `mrkdwn` holds constant words, times and shell commands of harmless
-characters. Limits and error words: Slack's documentation of incoming webhooks and Block Kit.
+objects only, where Slack looks for no markup; `mrkdwn` holds constant words, times, shell commands of harmless
+characters and paidwatch's own link. Limits and error words: Slack's documentation of incoming webhooks and Block Kit.
 """
 
 import json
@@ -15,7 +15,18 @@ from typing import Final
 import aiohttp
 
 from paidwatch.channels.http import Answer, Exchange, Limits, parse_url
-from paidwatch.channels.layout import NOTHING, Fact, Room, facts_of, sentences, source_of, title_of
+from paidwatch.channels.layout import (
+    APPROVE,
+    APPROVE_WORDS,
+    NOTHING,
+    Fact,
+    Room,
+    facts_of,
+    link_of,
+    sentences,
+    source_of,
+    title_of,
+)
 from paidwatch.channels.settings import SlackSettings
 from paidwatch.channels.slack_words import WEBHOOK
 from paidwatch.core.model import Notice, Word
@@ -97,7 +108,7 @@ def encode(body: Mapping[str, object]) -> bytes:
 
 def payload(notice: Notice) -> dict[str, object]:
     """Return the message in blocks, inside every limit, with the text that notifications show."""
-    room = Room(_ALL - _RESERVE)
+    room = Room(_ALL - _RESERVE - len(link_of(notice)))
     text = room.fit(_fallback(notice), _FALLBACK, escape=escape)
     blocks = list(_head(notice, room))
     tail = list(_tail(notice))
@@ -109,13 +120,18 @@ def payload(notice: Notice) -> dict[str, object]:
 
 
 def plain_payload(notice: Notice) -> dict[str, object]:
-    """Return the same as one text without any markup, for when Slack does not take the blocks."""
+    """Return the same as one text without any markup, for when Slack does not take the blocks.
+
+    The link stands as it is: without markup Slack still makes an address one to click.
+    """
     lines = [_fallback(notice)]
     for fact in facts_of(notice.lines):
         lines += sentences(fact)
     if notice.command:
         lines.insert(1, f"Next: {clean(notice.command)}")
-    text = Room(_SECTION).paragraph(lines, _SECTION, escape=escape)
+    approve = f"\n{APPROVE}: {link}" if (link := link_of(notice)) else ""
+    room = _SECTION - len(approve)
+    text = Room(room).paragraph(lines, room, escape=escape) + approve
     return {"text": text, "mrkdwn": False, "unfurl_links": False, "unfurl_media": False}
 
 
@@ -198,12 +214,14 @@ def _value(fact: Fact, room: Room) -> Block:
 
 
 def _tail(notice: Notice) -> Iterator[Block]:
-    """Yield the next command, and who says all this."""
+    """Yield the next command, the link for approving, and who says all this."""
     command = clean(notice.command)
     if command and len(command) <= _RESERVE // 2 and is_plain_command(command):
         yield {"type": "section", "text": _markup(f"*Next*\n```{command}```")}
     elif command:
         yield {"type": "section", "text": _plain(fit(f"Next: {command}", _RESERVE // 2, escape=escape))}
+    if link := link_of(notice):
+        yield {"type": "section", "text": _markup(f"*{APPROVE}*\n<{link}|{APPROVE_WORDS}>")}
     yield {"type": "context", "elements": [_plain(fit(source_of(notice), _HEADER, escape=escape))]}
 
 

@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import SecretStr
 
 from paidwatch.channels.http import Exchange, Limits, parse_url, refuse
-from paidwatch.channels.layout import digest_of
+from paidwatch.channels.layout import digest_of, link_of
 from paidwatch.channels.settings import WebhookSettings
 from paidwatch.config.credentials import key_of
 from paidwatch.core.text import clean, fit
@@ -124,6 +124,7 @@ def _content(message: Message, most: int) -> dict[str, object]:
             "subject": _text(notice.subject, most),
             "summary": _text(notice.summary, most),
             "command": _text(notice.command, most),
+            **({"link": link} if (link := link_of(notice)) else {}),
             "lines": lines,
             "facts": {_text(name, most): _text(fact, most) for name, fact in notice.extra.items()},
         },

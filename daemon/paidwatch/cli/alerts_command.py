@@ -12,6 +12,7 @@ from paidwatch.cli.output import NOTHING, Column, Styled, emit_json, emit_table,
 from paidwatch.cli.root import DURATION, Cli, json_option, pass_cli
 from paidwatch.cli.silence_command import silence
 from paidwatch.cli.tending import NUMBER, acting, by_option, listing, looking
+from paidwatch.core.evidence import reference_of
 from paidwatch.core.text import mask, masked, money, span, stamp
 from paidwatch.errors import Refused
 
@@ -170,6 +171,7 @@ def document(one: "Listed") -> dict[str, object]:
     incident = one.incident
     shown |= {
         "user": mask(one.user_label or "") or None,
+        "reference": reference_of(one.reference) or None,
         "detail": masked(one.detail),
         "notes": [masked(note) for note in one.notes],
         "amount": None if one.amount is None else str(one.amount),
@@ -217,7 +219,10 @@ def _about(one: "Listed") -> str:
     if one.channel is not None:
         return f"channel {one.channel}"
     parts = [f"user {one.user_id}" if one.user_id else "", mask(one.user_label or "")]
-    parts += [f"payment {one.payment_id}" if one.payment_id else "", one.plan_id or ""]
+    payment = one.payment_id or reference_of(one.reference)
+    parts += [f"payment {payment}" if payment else "", one.plan_id or ""]
+    if one.reference is not None and not payment:
+        parts.append(f"{one.method} webhooks")
     return masked(" ".join(part for part in parts if part)) or NOTHING
 
 

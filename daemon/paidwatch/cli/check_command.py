@@ -12,7 +12,7 @@ from paidwatch.config.duration import format_duration
 from paidwatch.core.text import money, span, stamp
 
 if TYPE_CHECKING:
-    from paidwatch.cli.gaps import Found, Report
+    from paidwatch.cli.gaps import Found, Report, Seen
 
 GAPS = 1
 
@@ -43,15 +43,15 @@ def check(cli: Cli, since: timedelta, *, as_json: bool) -> int:
         emit_json(as_document(found))
     else:
         _say(found, since)
-    return GAPS if found.gaps else 0
+    return GAPS if found.gaps or found.webhooks else 0
 
 
 def as_document(found: "Report") -> dict[str, object]:
     """Return what `--json` shows: amounts are strings, times carry their zone, keys are as in the application."""
     return {
         "checked_at": found.now,
-        "gaps": [_gap(found, one) for one in found.gaps],
-        "count": len(found.gaps),
+        "gaps": [*(_gap(found, one) for one in found.gaps), *(_seen(found, one) for one in found.webhooks)],
+        "count": len(found.gaps) + len(found.webhooks),
         "money_at_risk": found.money,
         "not_watched": list(found.not_watched),
     }
@@ -67,6 +67,7 @@ def _gap(found: "Report", one: "Found") -> dict[str, object]:
         "user_id": key(payment.user_id if payment else None, number=found.keys.users),
         "plan_id": payment.plan_id if payment else None,
         "method": payment.method if payment else None,
+        "reference": payment.reference if payment else None,
         "status": payment.status if payment else None,
         "amount": None if payment is None or payment.amount is None else str(payment.amount),
         "currency": payment.currency if payment else None,
@@ -79,12 +80,35 @@ def _gap(found: "Report", one: "Found") -> dict[str, object]:
     }
 
 
+def _seen(found: "Report", one: "Seen") -> dict[str, object]:
+    from paidwatch.cli.gaps import key  # noqa: PLC0415 - the commands start fast
+
+    return {
+        "kind": one.gap.kind,
+        "payment_id": None,
+        "user_id": key(one.user_id, number=found.keys.users),
+        "plan_id": one.plan_id,
+        "method": one.method,
+        "reference": one.reference or None,
+        "status": None,
+        "amount": None if one.amount is None else str(one.amount),
+        "currency": one.currency,
+        "paid_at": one.since,
+        "age_seconds": int((found.now - one.since).total_seconds()),
+        "user_status": None,
+        "user_tier": None,
+        "activation_event": False,
+        "cause": one.gap.cause,
+    }
+
+
 def _say(found: "Report", since: timedelta) -> None:
     from paidwatch.cli.gaps import said_money, said_watcher  # noqa: PLC0415 - the commands start fast
 
-    if found.gaps:
+    number = len(found.gaps) + len(found.webhooks)
+    if number:
         _table(found)
-        count = "1 gap" if len(found.gaps) == 1 else f"{len(found.gaps)} gaps"
+        count = "1 gap" if number == 1 else f"{number} gaps"
         say(f"{count}, {said_money(found.money)} at risk", "bold red")
     else:
         say("no gaps", "bold green")
@@ -101,11 +125,13 @@ def _say(found: "Report", since: timedelta) -> None:
 def _table(found: "Report") -> None:
     """Print one row a gap; a person's terminal is narrow, so there each cause stands once, below."""
     columns = ("kind", "user", "payment", "plan", Column(name="amount", right=True), "paid")
+    rows = [*(_row(found, one) for one in found.gaps), *(_seen_row(found, one) for one in found.webhooks)]
     if not is_terminal():
-        emit_table((*columns, "method", "cause"), [_row(found, one) for one in found.gaps])
+        emit_table((*columns, "method", "cause"), rows)
         return
-    emit_table(columns, [_row(found, one)[: len(columns)] for one in found.gaps])
-    for cause, count in Counter(one.gap.cause for one in found.gaps).most_common():
+    emit_table(columns, [row[: len(columns)] for row in rows])
+    gaps = [*(one.gap for one in found.gaps), *(one.gap for one in found.webhooks)]
+    for cause, count in Counter(gap.cause for gap in gaps).most_common():
         say(f"{count}x {cause}", "red")
 
 
@@ -123,6 +149,19 @@ def _row(found: "Report", one: "Found") -> tuple[object, ...]:
     )
 
 
+def _seen_row(found: "Report", one: "Seen") -> tuple[object, ...]:
+    return (
+        Styled(one.gap.kind.value, "red"),
+        one.user_id,
+        one.reference or None,
+        one.plan_id,
+        None if one.amount is None else money(one.amount, one.currency),
+        f"{span(found.now - one.since)} ago",
+        one.method,
+        f"{one.gap.cause}: {one.gap.detail}" if one.gap.detail else one.gap.cause,
+    )
+
+
 def _next(found: "Report") -> list[str]:
     steps: list[str] = []
     if any(fault.startswith("trigger ") for fault in found.not_watched):
@@ -132,4 +171,7 @@ def _next(found: "Report") -> list[str]:
     users = [one.facts.payment.user_id for one in found.gaps if one.facts.payment and one.facts.payment.user_id]
     if users:
         steps += [f"paidwatch user {users[0]}", f"paidwatch activate {users[0]} --dry-run"]
+    if found.webhooks:
+        named = [one.user_id for one in found.webhooks if one.user_id]
+        steps.append(f"paidwatch user {named[0]}" if named and not users else "paidwatch alerts list")
     return steps

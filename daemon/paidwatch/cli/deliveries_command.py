@@ -1,14 +1,14 @@
 """`paidwatch deliveries`: what each channel was told, what waits and why, and dead letters tried anew."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
-from paidwatch.cli.root import Cli, json_option, pass_cli, run_async
-from paidwatch.cli.tending import NUMBER, by_option, looking
+from paidwatch.cli.root import Cli, json_option, pass_cli
+from paidwatch.cli.tending import NUMBER, by_option, looking, writing
 from paidwatch.core.said import count
 from paidwatch.core.text import masked, stamp
 from paidwatch.errors import Refused
@@ -16,8 +16,6 @@ from paidwatch.errors import Refused
 if TYPE_CHECKING:
     from paidwatch.store.deliveries import Listed, Shown
     from paidwatch.store.pool import Session
-
-T = TypeVar("T")
 
 _STATES: Final = {"due": "yellow", "held": "yellow", "dead": "bold red", "sent": "green", "none": ""}
 _SEE: Final = "See what there is: paidwatch deliveries list"
@@ -149,7 +147,7 @@ def retry(cli: Cli, delivery_id: int, *, by: str, as_json: bool) -> None:
         remedy = f"Try it anew: paidwatch deliveries replay {delivery_id}" if state is store.Standing.DEAD else _SEE
         raise Refused(f"delivery {delivery_id} is {why}", remedy=remedy)
 
-    _acting(cli, act)
+    writing(cli, act)
     if as_json:
         emit_json({"delivery_id": delivery_id, "state": "due"})
     else:
@@ -183,32 +181,13 @@ def replay(cli: Cli, ids: tuple[int, ...], *, all_dead: bool, channel: str | Non
             )
         return found
 
-    replayed = _acting(cli, act)
+    replayed = writing(cli, act)
     if as_json:
         emit_json({"replayed": replayed, "count": len(replayed)})
     elif replayed:
         say(f"due now: {', '.join(map(str, replayed))}", "green")
     else:
         say("there is no dead letter", "green")
-
-
-def _acting(cli: Cli, act: "Callable[[Session], Awaitable[T]]") -> T:
-    """Do one thing in one transaction. Raises Refused and DatabaseError: then nothing was written."""
-    from paidwatch.store import installation  # noqa: PLC0415 - the commands start fast
-    from paidwatch.store.pool import Database  # noqa: PLC0415
-    from paidwatch.store.statements import Statements  # noqa: PLC0415
-    from paidwatch.wiring import target_of  # noqa: PLC0415
-
-    settings, statements = cli.settings(), Statements.load()
-
-    async def work() -> T:
-        async with Database(target_of(settings), statements, size=1) as database:
-            installation.refuse_unfit(
-                await database.read(lambda session: installation.installed(session, settings.mapping()))
-            )
-            return await database.write(act)
-
-    return run_async(work)
 
 
 def _none(delivery_id: int) -> Refused:

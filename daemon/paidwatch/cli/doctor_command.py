@@ -49,7 +49,8 @@ def doctor(cli: Cli, *, as_json: bool) -> int:
 
 def examination(settings: "Settings", limits: "Limits | None" = None) -> "Doctor":
     """Return the doctor for this configuration. Reads files."""
-    from paidwatch.flow.listen import Ears  # noqa: PLC0415 - the commands start fast
+    from paidwatch.core.guards import Mode  # noqa: PLC0415 - the commands start fast
+    from paidwatch.flow.listen import Ears  # noqa: PLC0415
     from paidwatch.flow.signal import Signal  # noqa: PLC0415
     from paidwatch.ops import doctor_installation, doctor_work  # noqa: PLC0415
     from paidwatch.ops.doctor import Doctor, Expected, Limits  # noqa: PLC0415
@@ -70,6 +71,7 @@ def examination(settings: "Settings", limits: "Limits | None" = None) -> "Doctor
         runtime_role=settings.database.runtime_role,
         channels=tuple(settings.channels),
         activates=settings.activation.mode == "auto",
+        mode=Mode(settings.activation.mode),
         limits=limits or Limits(),
     )
     return Doctor(

@@ -8,10 +8,12 @@ from decimal import Decimal
 
 from paidwatch.config import Settings
 from paidwatch.core.access import money
+from paidwatch.core.evidence import reference_of
 from paidwatch.core.model import Facts, Gap
 from paidwatch.core.verdict import judge
+from paidwatch.flow.detect import judged
 from paidwatch.flow.policy import Policy
-from paidwatch.store import installation, report
+from paidwatch.store import claims, installation, report
 from paidwatch.store.pool import Session
 from paidwatch.store.report import Keys, Watcher
 from paidwatch.wiring import policy_of
@@ -28,6 +30,21 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One gap that only webhooks tell of."""
+
+    gap: Gap
+    method: str
+    reference: str
+    """The provider's id; empty where there is none."""
+    since: datetime
+    user_id: str | None
+    plan_id: str | None
+    amount: Decimal | None
+    currency: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What one look at the database found."""
 
@@ -36,6 +53,8 @@ class Report:
     looked: int
     waiting: int
     gaps: Sequence[Found]
+    webhooks: Sequence[Seen]
+    """What the daemon has read in the log of webhooks, judged anew."""
     not_watched: Sequence[str]
     """What the configuration names and the database lacks, and what is wrong with the triggers."""
     watcher: Watcher
@@ -44,7 +63,11 @@ class Report:
     @property
     def money(self) -> dict[str, Decimal]:
         """Return what was paid for these gaps, by currency."""
-        return by_currency(found.facts for found in self.gaps)
+        total = defaultdict[str, Decimal](Decimal, by_currency(found.facts for found in self.gaps))
+        for seen in self.webhooks:
+            if seen.currency is not None:
+                total[seen.currency] += money(seen.amount) or Decimal()
+        return dict(sorted(total.items()))
 
 
 async def look(session: Session, settings: Settings, since: timedelta) -> Report:
@@ -60,6 +83,7 @@ async def look(session: Session, settings: Settings, since: timedelta) -> Report
         for start in range(0, len(candidates.open), _BATCH):
             batch = candidates.open[start : start + _BATCH]
             gaps += _judged(await report.facts(session, batch, policy.graces()), policy, candidates.now)
+        webhooks = await seen(session, policy)
         watcher = await report.watcher(session)
     return Report(
         now=candidates.now,
@@ -67,10 +91,37 @@ async def look(session: Session, settings: Settings, since: timedelta) -> Report
         looked=candidates.looked,
         waiting=candidates.waiting,
         gaps=sorted(gaps, key=lambda one: (one.facts.paid_at, one.facts.payment_id)),
+        webhooks=webhooks,
         not_watched=(*found.not_watched, *faults),
         watcher=watcher,
         keys=keys,
     )
+
+
+async def seen(session: Session, policy: Policy, user_id: str | None = None) -> list[Seen]:
+    """Judge what webhooks alone tell of, all of it or one user's; nothing is written."""
+    now, due = await claims.standing(session, _BATCH, user_id)
+    if now is None:
+        return []
+    known = await claims.facts(session, [one.key for one in due])
+    found: list[Seen] = []
+    for one in due:
+        verdict = judged(one.key, known, policy.rules, now) if one.key in known.since else None
+        if isinstance(verdict, Gap):
+            claim = known.claims.get(one.key)
+            found.append(
+                Seen(
+                    gap=verdict,
+                    method=one.key[0],
+                    reference=reference_of(one.key[1]),
+                    since=known.since[one.key],
+                    user_id=None if claim is None else claim.user_id,
+                    plan_id=known.plans.get(one.key),
+                    amount=None if claim is None else claim.amount,
+                    currency=None if claim is None else claim.currency,
+                )
+            )
+    return found
 
 
 def _judged(facts: Iterable[Facts], policy: Policy, now: datetime) -> list[Found]:

@@ -8,7 +8,11 @@ from paidwatch.cli.root import Cli, pass_cli, run_async
 
 @click.command()
 @click.option("--print", "only_print", is_flag=True, help="Write the SQL and connect to nothing.")
-@click.option("--create-tables", is_flag=True, help="Also create webhook_logs where it is missing.")
+@click.option(
+    "--create-tables",
+    is_flag=True,
+    help="Also create webhook_logs where it is missing, or add what its later form has.",
+)
 @pass_cli
 def install(cli: Cli, *, only_print: bool, create_tables: bool) -> None:
     """Put schema, views and triggers into the database, or bring them up to date. May be run again at any time."""

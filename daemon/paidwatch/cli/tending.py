@@ -77,6 +77,25 @@ def acting(cli: Cli, by: str, reason: str, act: "Callable[[Tend, Person], Awaita
     return run_async(work)
 
 
+def writing(cli: Cli, act: "Callable[[Session], Awaitable[T]]") -> T:
+    """Do one thing in one transaction. Raises Refused and DatabaseError: then nothing was written."""
+    from paidwatch.store import installation  # noqa: PLC0415 - the commands start fast
+    from paidwatch.store.pool import Database  # noqa: PLC0415
+    from paidwatch.store.statements import Statements  # noqa: PLC0415
+    from paidwatch.wiring import target_of  # noqa: PLC0415
+
+    settings, statements = cli.settings(), Statements.load()
+
+    async def work() -> T:
+        async with Database(target_of(settings), statements, size=1) as database:
+            installation.refuse_unfit(
+                await database.read(lambda session: installation.installed(session, settings.mapping()))
+            )
+            return await database.write(act)
+
+    return run_async(work)
+
+
 @asynccontextmanager
 async def _tend(settings: "Settings") -> "AsyncGenerator[Tend]":
     """Connect, and make sure that the installation is the one the configuration describes."""

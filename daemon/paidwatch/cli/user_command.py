@@ -13,6 +13,7 @@ from paidwatch.core.model import Gap, Outcome, Settled, Verdict, Waiting
 from paidwatch.core.text import money, stamp
 
 if TYPE_CHECKING:
+    from paidwatch.cli.gaps import Seen
     from paidwatch.config import Settings
     from paidwatch.store.pool import Session
     from paidwatch.store.report import Keys
@@ -56,6 +57,8 @@ class Known:
     user_id: str
     user: "User | None"
     payments: tuple[Judged, ...]
+    webhooks: tuple["Seen", ...]
+    """What only webhooks tell of him, and is a gap."""
     timeline: tuple["Moment", ...]
     keys: "Keys"
 
@@ -94,12 +97,13 @@ def user(cli: Cli, user_id: str, *, as_json: bool) -> int:
         emit_json(as_document(known))
     else:
         _say(known)
-    return GAP if known.gaps else 0
+    return GAP if known.gaps or known.webhooks else 0
 
 
 async def learn(session: "Session", settings: "Settings", wanted: str) -> Known | None:
     """Ask for everything, as of one moment; None: nobody can be meant. Raises DatabaseError."""
-    from paidwatch.core.verdict import judge  # noqa: PLC0415 - the commands start fast
+    from paidwatch.cli.gaps import seen  # noqa: PLC0415 - the commands start fast
+    from paidwatch.core.verdict import judge  # noqa: PLC0415
     from paidwatch.store import installation, report, timeline  # noqa: PLC0415
     from paidwatch.wiring import policy_of  # noqa: PLC0415
 
@@ -116,6 +120,7 @@ async def learn(session: "Session", settings: "Settings", wanted: str) -> Known 
         moments = await timeline.moments(session, user_id, bought, MOST_MOMENTS)
         if found is None and not bought and not moments:
             return None
+        webhooks = await seen(session, policy, user_id)
         facts = {
             one.payment_id: one
             for one in await report.facts(session, [each.candidate for each in bought if each.watched], policy.graces())
@@ -132,6 +137,7 @@ async def learn(session: "Session", settings: "Settings", wanted: str) -> Known 
             )
             for one in bought
         ),
+        webhooks=tuple(webhooks),
         timeline=tuple(moments),
         keys=keys,
     )
@@ -144,7 +150,22 @@ def as_document(known: Known) -> dict[str, object]:
         "user_id": _key(known, known.user_id),
         "user": None if known.user is None else asdict(known.user) | {"user_id": _key(known, known.user_id)},
         "payments": [_payment(known, one) for one in known.payments],
-        "gaps": len(known.gaps),
+        "gaps": len(known.gaps) + len(known.webhooks),
+        "webhooks": [
+            {
+                "kind": one.gap.kind,
+                "payment_id": None,
+                "reference": one.reference or None,
+                "method": one.method,
+                "plan_id": one.plan_id,
+                "amount": None if one.amount is None else str(one.amount),
+                "currency": one.currency,
+                "since": one.since,
+                "cause": one.gap.cause,
+                "detail": one.gap.detail,
+            }
+            for one in known.webhooks
+        ],
         "timeline": [asdict(moment) for moment in known.timeline],
     }
 
@@ -209,13 +230,31 @@ def _say(known: Known) -> None:
         emit_table(("at", "what", "payment", "word", "said"), rows, title="what happened")
     if len(rows) == MOST_MOMENTS:
         say(f"only the newest {MOST_MOMENTS} are shown", "yellow")
-    count = len(known.gaps)
+    if known.webhooks:
+        title = "what only webhooks tell of"
+        emit_table(
+            ("payment", "plan", Column(name="amount", right=True), "since", "verdict"), _seen(known), title=title
+        )
+    count = len(known.gaps) + len(known.webhooks)
     say(
         "nothing is owed" if not count else "1 gap" if count == 1 else f"{count} gaps",
         "bold red" if count else "bold green",
     )
-    if count:
+    if known.gaps:
         say(f"next: paidwatch activate {known.user_id} --dry-run")
+
+
+def _seen(known: Known) -> list[tuple[object, ...]]:
+    return [
+        (
+            one.reference or None,
+            one.plan_id,
+            money(one.amount, one.currency),
+            stamp(one.since),
+            Styled(f"{one.gap.kind.value}: {one.gap.cause}{f': {one.gap.detail}' if one.gap.detail else ''}", "red"),
+        )
+        for one in known.webhooks
+    ]
 
 
 def _state(user: "User") -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from paidwatch.config import Settings
+from paidwatch.core.guards import Mode
 from paidwatch.core.timing import backoff
 from paidwatch.errors import DatabaseError
 from paidwatch.flow.signal import Signal
@@ -113,7 +114,8 @@ class Feed:
 
     async def _look(self, session: Session) -> Seen:
         today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        found = await live.frame(session, tuple(self._settings.channels), today, self._most)
+        mode = Mode(self._settings.activation.mode)
+        found = await live.frame(session, tuple(self._settings.channels), today, self._most, mode)
         return Seen(frame=found, at=self._clock.monotonic())
 
     def _heard(self, *_: object) -> None:

@@ -107,6 +107,7 @@ def state(frame: Frame) -> dict[str, object]:
         "daemon": "not running" if frame.watcher.pid is None else "running",
         "daemon_since": frame.watcher.since,
         "standbys": frame.watcher.standbys,
+        "activation": frame.activation,
         "activated_today": 0 if speed is None else speed.count,
         "p50_seconds": None if speed is None else _seconds(speed.p50),
         "p90_seconds": None if speed is None else _seconds(speed.p90),

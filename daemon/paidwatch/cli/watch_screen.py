@@ -104,6 +104,7 @@ class Screen:
         gaps = ("no open gaps", "bold green") if not frame.count else (_count(frame.count, "open gap"), "bold red")
         risk = (f", {said_money(frame.money)} at risk", "red") if frame.count else ""
         yield _spread(width, _line(width, gaps, risk), _line(width, _many(frame.waiting, "in grace")))
+        yield _line(width, "automatic activation: ", (frame.activation, "cyan"))
         speed = frame.speed
         if speed is None:
             yield _line(width, ("today no activation was timed", "dim"))

@@ -43,6 +43,12 @@ Gap = Literal[
     "amount_mismatch",
     "reversed_but_active",
     "user_missing_or_disabled",
+    "orphan_webhook",
+    "provider_paid_db_pending",
+    "underpaid",
+    "webhook_failed",
+    "webhook_bad_signature",
+    "provider_silent",
 ]
 Gaps = Annotated[tuple[Gap, ...], AfterValidator(_each_once)]
 Routable = Literal[Gap, "daily"]

@@ -29,6 +29,8 @@ class Kind(StrEnum):
     BOOLEAN = "boolean"
     LIST = "list"
     TABLE = "table"
+    VALUE = "value"
+    """Whatever JSON can say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def _sections(annotation: object) -> Iterator[tuple[tuple[str, ...], type[Sectio
         for member in _members(value):
             if isinstance(member, type) and issubclass(member, Section):
                 tag = member.model_fields.get("type")
-                yield (ANY_NAME,), member, get_args(tag.annotation)[0] if tag else ""
+                yield (ANY_NAME,), member, get_args(tag.annotation)[0] if tag and tag.is_required() else ""
 
 
 def _listed(annotation: object) -> Iterator[type[Section]]:
@@ -126,6 +128,7 @@ def _kind(annotation: object) -> tuple[Kind, tuple[str, ...], Kind | None]:
         int: Kind.INTEGER,
         Decimal: Kind.DECIMAL,
         bool: Kind.BOOLEAN,
+        object: Kind.VALUE,
     }
     if get_origin(bare) is Literal:
         return Kind.TEXT, get_args(bare), None

@@ -14,7 +14,7 @@ from paidwatch.config.layers import CONFIG_VARIABLE, Layers
 from paidwatch.config.locate import lines_of
 from paidwatch.config.origin import DEFAULT, Layer, Origin
 from paidwatch.config.problems import ConfigProblems, Problem, dotted, translate
-from paidwatch.config.references import unknown_channels
+from paidwatch.config.references import missing_link_key, unknown_channels
 from paidwatch.config.settings import Settings
 from paidwatch.errors import ConfigError
 
@@ -57,6 +57,7 @@ def load(
     layers.add_options(overrides or {})
     problems = list(_lay_address(layers, variables, file, needed=needs_database))
     problems += unknown_channels(layers.tree, layers.origins)
+    problems += missing_link_key(layers.tree, layers.origins)
     try:
         settings = Settings.made(layers.tree, layers.origins)
     except ValidationError as error:

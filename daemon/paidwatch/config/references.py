@@ -1,4 +1,4 @@
-"""Names in one section that must stand in another one."""
+"""What is written in one section and needs something in another one."""
 
 from collections.abc import Iterator, Mapping
 from typing import cast
@@ -25,6 +25,18 @@ def unknown_channels(tree: Mapping[str, object], origins: Origins) -> Iterator[P
                 what="is not the name of a channel",
                 remedy=did_you_mean(name, channels) or known,
             )
+
+
+def missing_link_key(tree: Mapping[str, object], origins: Origins) -> Iterator[Problem]:
+    """Yield a problem if messages would carry links that nothing signs: supervised, reachable, and without a key."""
+    activation, http = _table(tree.get("activation")), _table(tree.get("http"))
+    if activation.get("mode") == "supervised" and http.get("public_url") and not activation.get("link_key"):
+        yield Problem(
+            origin=origins.nearest(("activation", "mode")),
+            key="activation.link_key",
+            what="is missing: activation.mode is supervised and http.public_url is set, so alerts carry links",
+            remedy="make one with: openssl rand -hex 32",
+        )
 
 
 def _named(alerts: Mapping[str, object]) -> Iterator[tuple[Path, str]]:

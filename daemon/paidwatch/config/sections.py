@@ -1,15 +1,15 @@
-"""How the daemon itself behaves: connection, grace, verdicts, activation, deliveries, HTTP, log."""
+"""How the daemon itself behaves: connection, grace, verdicts, deliveries, HTTP, log."""
 
 from datetime import timedelta
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from paidwatch.config.credentials import NO_SECRET
 from paidwatch.config.hours import Zone
 from paidwatch.config.section import Section
-from paidwatch.config.values import Dsn, Duration, Listen, Role, Span, Url
+from paidwatch.config.values import Dsn, Duration, Listen, Network, Role, Span, Url
 from paidwatch.config.wrong import Wrong
 
 
@@ -78,59 +78,8 @@ class Retention(Section):
     """Closed watches; `stats` reads them."""
     attempts: Span = timedelta(days=30)
     """Attempts to deliver."""
-
-
-class ActivationHttp(Section):
-    """The application's own endpoint for a manual activation. The strategy `http` is not available in this version."""
-
-    url: Url = ""
-    """Address of the endpoint."""
-    method: Literal["POST", "PUT", "PATCH"] = "POST"
-    """HTTP method."""
-    body: dict[str, str] = Field(default={})
-    """JSON fields; `{user_id}`, `{plan_id}`, `{days}` and `{reason}` are filled in."""
-    headers: dict[str, SecretStr] = Field(default={})
-    """Request headers, for example Authorization."""
-
-
-class Activation(Section):
-    """What paidwatch may do itself about a gap, and how often."""
-
-    mode: Literal["off", "shadow", "supervised", "auto"] = "off"
-    """`off` alerts only, `shadow` records what it would do, `auto` does it; `supervised` is not available in this
-    version."""
-    strategy: Literal["sql", "http"] = "sql"
-    """`sql` writes to the application's tables; `http` is not available in this version."""
-    require_corroboration: bool = True
-    """Act only when a signed webhook or the provider confirms the payment, not on the database row alone."""
-    max_per_hour: int = Field(default=5, ge=0)
-    """Most activations within an hour."""
-    max_per_day: int = Field(default=20, ge=0)
-    """Most activations within a day."""
-    max_per_user_per_day: int = Field(default=1, ge=0)
-    """Most activations of one user within a day."""
-    max_amount: Annotated[Decimal, Field(gt=0)] | None = None
-    """Largest amount that is activated automatically; left out, there is no such limit."""
-    max_age: Span = timedelta(hours=72)
-    """Oldest payment that is activated automatically."""
-    http: ActivationHttp = ActivationHttp()
-    """See [activation.http]."""
-
-    @field_validator("mode")
-    @classmethod
-    def _not_supervised(cls, mode: str) -> str:
-        if mode == "supervised":
-            what = '"supervised" is not available in this version'
-            raise Wrong(what, "write off, shadow or auto")
-        return mode
-
-    @field_validator("strategy")
-    @classmethod
-    def _not_http(cls, strategy: str) -> str:
-        if strategy == "http":
-            what = '"http" is not available in this version'
-            raise Wrong(what, "write sql")
-        return strategy
+    webhooks: Span = timedelta(days=30)
+    """Webhooks as they came, and the requests that passed them on; for as long it is known which ones came before."""
 
 
 class Deliveries(Section):
@@ -163,19 +112,8 @@ class Http(Section):
     """Address under which people reach it, for links in messages."""
     token: SecretStr = NO_SECRET
     """Bearer token that is asked for when the address is not loopback."""
-
-
-class Provider(Section):
-    """One payment provider. This version checks the values and does not use them yet."""
-
-    secret: SecretStr = NO_SECRET
-    """Key of the webhook signatures."""
-    api_key: SecretStr = NO_SECRET
-    """Key of the provider's API."""
-    api_url: Url = ""
-    """Address of the provider's API, where it is not the usual one."""
-    forward_to: Url = ""
-    """Address of the application's own webhook handler, to which a verified webhook is passed on."""
+    trusted_proxies: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses and networks of proxies whose `X-Forwarded-For` is believed; limits count per client behind them."""
 
 
 class LogSettings(Section):

@@ -5,25 +5,26 @@ from typing import Any, Self, cast
 
 from pydantic import BaseModel, Field, PrivateAttr, SecretStr
 
+from paidwatch.config.activation import Activation
 from paidwatch.config.alerts import Alerts
 from paidwatch.config.application import Events, Payments, Plans, Users, Webhooks
 from paidwatch.config.channels import Channel
 from paidwatch.config.locate import Path
 from paidwatch.config.origin import Origins
+from paidwatch.config.providers import Providers
 from paidwatch.config.section import Section
 from paidwatch.config.sections import (
-    Activation,
     Daemon,
     Database,
     Deliveries,
     Grace,
     Http,
     LogSettings,
-    Provider,
     Reconcile,
     Retention,
     VerdictRules,
 )
+from paidwatch.config.session import SuccessPage
 from paidwatch.config.values import Name
 
 
@@ -60,7 +61,9 @@ class Settings(Section):
     """See [deliveries]."""
     http: Http = Http()
     """See [http]."""
-    providers: dict[Name, Provider] = Field(default={})
+    success_page: SuccessPage = SuccessPage()
+    """See [success_page]."""
+    providers: Providers = Field(default={})
     """See [providers.NAME]."""
     log: LogSettings = LogSettings()
     """See [log]."""

@@ -196,6 +196,14 @@ def _check_host(text: str) -> str:
     return text
 
 
+def _check_network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        what = "is not an IP address or a network"
+        raise Wrong(what, 'write it like "192.0.2.7", "10.0.0.0/8" or "2001:db8::/32"') from None
+
+
 def _check_name(text: str) -> str:
     if not _NAME.fullmatch(text):
         what = "is not a usable name"
@@ -244,6 +252,8 @@ Mailbox = Annotated[str, AfterValidator(_check_mailbox)]
 Mailboxes = Annotated[tuple[Mailbox, ...], AfterValidator(check_some)]
 """At least one e-mail address."""
 Host = Annotated[str, AfterValidator(_check_host)]
+Network = Annotated[str, AfterValidator(_check_network)]
+"""An IP address or a network of them."""
 Name = Annotated[str, AfterValidator(_check_name)]
 """The NAME of a `[channels.NAME]` or `[providers.NAME]`."""
 Currency = Annotated[str, AfterValidator(_check_currency)]

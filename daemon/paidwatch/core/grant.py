@@ -13,13 +13,25 @@ Where the new period starts:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from paidwatch.core.access import after
 from paidwatch.core.guards import Reason, lowers_tier
-from paidwatch.core.model import Facts, Payment, Plan, Subscriber
+from paidwatch.core.model import Facts, GapKind, Payment, Plan, Subscriber
 
 ACTIVATED = "activated"
 """The event type by which the application itself records an activation."""
+
+GRANTABLE: Final = frozenset(
+    {
+        GapKind.PAID_NOT_ACTIVE,
+        GapKind.TIER_MISMATCH,
+        GapKind.RENEWAL_NOT_APPLIED,
+        GapKind.PAID_BUT_REVOKED,
+        GapKind.ACTIVATION_FAILED,
+    }
+)
+"""The kinds of gap that a grant ends."""
 
 UserValue = str | datetime | None
 EventValue = str | bool | tuple[str, ...]
@@ -70,8 +82,14 @@ def plan_grant(facts: Facts, now: datetime, *, active_word: str = "active") -> G
         user=user,
         event_type=ACTIVATED,
         event_data=_event(facts.payment, facts.plan, now),
-        external_id=f"paidwatch:{facts.payment.id}",
+        external_id=_external_id(facts.payment, facts.evidence.undone_at),
     )
+
+
+def _external_id(payment: Payment, undone_at: datetime | None) -> str:
+    """Return the event's id in the application, unique per payment; after an undo a person may grant it once more."""
+    again = "" if undone_at is None else f":{undone_at:%Y%m%dT%H%M%S%f}"
+    return f"paidwatch:{payment.id}{again}"
 
 
 def _paid_until(user: Subscriber, plan: Plan, now: datetime) -> datetime | None:
@@ -96,3 +114,10 @@ def _event(payment: Payment, plan: Plan, now: datetime) -> Mapping[str, EventVal
         "discord_access": True,
         "source": "paidwatch",
     }
+
+
+def in_words(planned: Grant) -> str:
+    """Say what a grant gives: `professional until 2026-12-23 12:54 UTC`."""
+    until = planned.user["paid_until"]
+    end = f"until {until:%Y-%m-%d %H:%M} UTC" if isinstance(until, datetime) else "for ever"
+    return f"{planned.user['tier']} {end}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import assert_never
+from typing import Final, assert_never
 
 from paidwatch.core.access import after, is_free, is_reversed, is_underpaid, money, shortfalls, was_granted
 from paidwatch.core.model import Facts, Phase, Plan, Rules, Subscriber
@@ -56,6 +56,7 @@ class Reason(StrEnum):
     USER_DISABLED = "the user is disabled"
     USER_ADMIN = "the user is an administrator"
     ADMIN_ACTED = "an administrator acted on the user after the payment"
+    DONE_HERE = "this payment was activated before, by paidwatch"
     DONE = "this payment was activated before"
     GRANTED_SINCE = "an activation of the user was recorded since the payment"
     AS_PAID = "the user already has what was paid for"
@@ -69,6 +70,16 @@ class Reason(StrEnum):
     USER_FULL = "the cap per user and day is reached"
     TOO_MUCH = "the amount is above the cap"
     BREAKER_OPEN = "the breaker is open"
+    UNDONE = "a person undid the activation of this payment"
+    FORCED = "overridden by a person"
+
+
+FORCEABLE: Final = frozenset(Guard) - {Guard.MODE, Guard.CAPS, Guard.BREAKER}
+"""What a person may override by name; the others are not asked of a person."""
+NEVER_FORCED: Final = frozenset(
+    {Reason.NO_PAYMENT, Reason.NO_PLAN, Reason.NO_USER, Reason.LOWER_TIER, Reason.AS_PAID, Reason.DONE_HERE}
+)
+"""Nothing could be written, or it has been: no name of a guard helps against that."""
 
 
 class Actor(StrEnum):
@@ -76,6 +87,15 @@ class Actor(StrEnum):
 
     AUTO = "auto"
     MANUAL = "manual"
+    """A person at a command, whose word is a second witness of the money."""
+    LINK = "link"
+    """Whoever opened a message's link: a person whose word is no second witness of the money."""
+
+    @classmethod
+    def of(cls, name: str) -> "Actor":
+        """Return who asks, by the ledger's name for it: `auto`, `link:CHANNEL`; anything else is `cli:NAME`."""
+        known = name.partition(":")[0]
+        return cls(known) if known in (cls.AUTO, cls.LINK) else cls.MANUAL
 
 
 class Mode(StrEnum):
@@ -139,6 +159,19 @@ def evaluate(facts: Facts, request: Request, limits: Limits, now: datetime) -> t
     return tuple(
         GuardResult(guard=guard, passed=reason in {Reason.HOLDS, Reason.BY_HAND}, reason=reason)
         for guard, reason in answers
+    )
+
+
+def override(results: tuple[GuardResult, ...], guards: frozenset[Guard]) -> tuple[GuardResult, ...]:
+    """Return the answers as a person wants them who names the guards to override; all other refusals stand.
+
+    A guard outside FORCEABLE, or one that refuses because there is nothing to write, cannot be overridden.
+    """
+    return tuple(
+        GuardResult(guard=result.guard, passed=True, reason=Reason.FORCED)
+        if not result.passed and result.guard in guards & FORCEABLE and result.reason not in NEVER_FORCED
+        else result
+        for result in results
     )
 
 
@@ -223,6 +256,11 @@ def _user(facts: Facts, _request: Request, _limits: Limits, _now: datetime) -> R
 
 def _not_done(facts: Facts, request: Request, _limits: Limits, _now: datetime) -> Reason:
     """P7: nothing says that this payment, or since it this user, was activated; one payment buys one period."""
+    if facts.evidence.ledger_at is not None:
+        return Reason.DONE_HERE
+    if facts.evidence.undone_at is not None:
+        # A person may override an undo, and not what the user has been given since.
+        return Reason.UNDONE if shortfalls(facts, request.rules) else Reason.AS_PAID
     if was_granted(facts):
         return Reason.DONE
     if facts.evidence.granted_at is not None:
@@ -242,7 +280,7 @@ def _corroborated(facts: Facts, request: Request, _limits: Limits, _now: datetim
 
 def _mode(_facts: Facts, request: Request, _limits: Limits, _now: datetime) -> Reason:
     """P9: the owner lets the machine write."""
-    if request.actor is Actor.MANUAL:
+    if request.actor is not Actor.AUTO:
         return Reason.BY_HAND
     match request.mode:
         case Mode.OFF:
@@ -259,7 +297,7 @@ def _mode(_facts: Facts, request: Request, _limits: Limits, _now: datetime) -> R
 
 def _caps(facts: Facts, request: Request, limits: Limits, _now: datetime) -> Reason:
     """P9: the machine has not done too much already, and this one is not too large for it."""
-    if request.actor is Actor.MANUAL:
+    if request.actor is not Actor.AUTO:
         return Reason.BY_HAND
     amount = money(facts.payment.amount) if facts.payment is not None else None
     if request.max_amount is not None and (amount is None or amount > request.max_amount):
@@ -273,7 +311,7 @@ def _caps(facts: Facts, request: Request, limits: Limits, _now: datetime) -> Rea
 
 def _breaker(_facts: Facts, request: Request, limits: Limits, _now: datetime) -> Reason:
     """P9: the breaker stops the machine, not the person it calls."""
-    if request.actor is Actor.MANUAL:
+    if request.actor is not Actor.AUTO:
         return Reason.BY_HAND
     return Reason.BREAKER_OPEN if limits.breaker_open else Reason.HOLDS
 

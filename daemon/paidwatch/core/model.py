@@ -29,6 +29,16 @@ class GapKind(StrEnum):
     AMOUNT_MISMATCH = "amount_mismatch"
     REVERSED_BUT_ACTIVE = "reversed_but_active"
     USER_MISSING_OR_DISABLED = "user_missing_or_disabled"
+    ORPHAN_WEBHOOK = "orphan_webhook"
+    """A signed webhook says paid, and there is neither a payment row nor an activation."""
+    PROVIDER_PAID_DB_PENDING = "provider_paid_db_pending"
+    """A signed webhook says paid, and the payment's row does not."""
+    UNDERPAID = "underpaid"
+    """A signed webhook says that less arrived than was asked for, or than the plan costs."""
+    WEBHOOK_FAILED = "webhook_failed"
+    WEBHOOK_BAD_SIGNATURE = "webhook_bad_signature"
+    PROVIDER_SILENT = "provider_silent"
+    """Payments are created, and no webhook has come for far longer than usual."""
 
 
 class Outcome(StrEnum):
@@ -54,6 +64,10 @@ class Outcome(StrEnum):
     """A person said that it is no gap."""
     EXPIRED = "expired"
     """Open for longer than `[alerts] expire`: nobody closed it, and it is followed no further."""
+    FOLLOWED = "followed"
+    """A story of a webhook: the payment has a row that says so now, and is watched by itself."""
+    CLEARED = "cleared"
+    """A story of webhooks: what was wrong with them has stopped."""
     BASELINE = "baseline"
     """History of the first run: told in one digest, never followed."""
 
@@ -133,6 +147,8 @@ class Evidence:
     act: str | None = None
     ledger_at: datetime | None = None
     """paidwatch itself granted this payment."""
+    undone_at: datetime | None = None
+    """A person undid paidwatch's activation of this payment: as deliberate as an administrator's act."""
     newer_payment_id: str | None = None
     """The user's newest paid payment that became paid after this one."""
     newer_rank: int | None = None
@@ -144,7 +160,13 @@ class Evidence:
     webhook_error: str | None = None
     webhook_valid: bool | None = None
     webhook_paid: bool | None = None
-    """A signed webhook names this payment and does not say that the money is still moving."""
+    """A signed webhook names this payment and says that the money is final; none says that it went back."""
+    webhook_paid_at: datetime | None = None
+    """When the first of those came."""
+    webhook_moving_at: datetime | None = None
+    """When the last signed one came that says the money is still awaited or moving."""
+    webhook_short_at: datetime | None = None
+    """When the last signed one came that says too little arrived."""
     webhooks_watched: bool = False
 
 
@@ -248,5 +270,7 @@ class Notice:
     """False once resolved: channels colour by it."""
     at: datetime
     """The moment this text describes."""
+    link: str = field(default="", repr=False)
+    """Address of the page on which a person may approve what is proposed; a credential, empty where nothing is."""
     extra: Mapping[str, str] = field(default_factory=dict[str, str])
     """Machine-readable facts for the generic webhook: payment_id, user_id, plan_id, amount, currency, …"""

@@ -97,6 +97,55 @@ _WRONG: Final = MappingProxyType(
             many_now=f"{_MANY} there are no such users, or they are disabled.",
             many_then=f"{_MANY_ENDED} there were no such users, or they were disabled.",
         ),
+        GapKind.ORPHAN_WEBHOOK: Wrong(
+            brief="no payment row, not activated",
+            now="A signed webhook says that this was paid, and there is neither a payment row nor an activation.",
+            then="A signed webhook said that this was paid, and there was neither a payment row nor an activation.",
+            many="paid by webhook, no payment row",
+            many_now="Signed webhooks say that these were paid, and there are neither payment rows nor activations.",
+            many_then="Signed webhooks said that these were paid, and there were neither payment rows nor activations.",
+        ),
+        GapKind.PROVIDER_PAID_DB_PENDING: Wrong(
+            brief="paid at the provider, not in the database",
+            now="A signed webhook says that this was paid, and the payment's row does not.",
+            then="A signed webhook said that this was paid, and the payment's row did not.",
+            many="paid at the provider, not in the database",
+            many_now="Signed webhooks say that these were paid, and the payments' rows do not.",
+            many_then="Signed webhooks said that these were paid, and the payments' rows did not.",
+        ),
+        GapKind.UNDERPAID: Wrong(
+            brief="too little was paid",
+            now="A signed webhook says that money arrived, and it is less than was asked for: nothing is granted.",
+            then="A signed webhook said that money arrived, and it was less than was asked for.",
+            many="too little was paid",
+            many_now="Signed webhooks say that money arrived, and it is less than was asked for.",
+            many_then="Signed webhooks said that money arrived, and it was less than was asked for.",
+        ),
+        GapKind.WEBHOOK_FAILED: Wrong(
+            brief="not handled by the application",
+            now="A webhook arrived, the application could not handle it, and no later one was handled.",
+            then="A webhook had arrived, and the application could not handle it.",
+            many="webhooks not handled by the application",
+            many_now="Webhooks arrived, and the application could not handle them.",
+            many_then="Webhooks had arrived, and the application could not handle them.",
+        ),
+        GapKind.WEBHOOK_BAD_SIGNATURE: Wrong(
+            brief="bad signatures",
+            now="Webhooks arrive whose signature is wrong, so nothing in them is believed: the secret differs from the"
+            " provider's, or somebody else sends them.",
+            then="Webhooks arrived whose signature was wrong, so nothing in them was believed.",
+            many="webhooks with bad signatures",
+            many_now="Webhooks arrive whose signature is wrong, so nothing in them is believed.",
+            many_then="Webhooks arrived whose signature was wrong, and nothing in them was believed.",
+        ),
+        GapKind.PROVIDER_SILENT: Wrong(
+            brief="no webhooks arrive",
+            now="Payments are being created, and no valid webhook has come for far longer than is usual.",
+            then="Payments were being created, and no valid webhook came for far longer than is usual.",
+            many="no webhooks arrive",
+            many_now="Payments are being created, and no valid webhooks have come for far longer than is usual.",
+            many_then="Payments were being created, and no valid webhooks came for far longer than is usual.",
+        ),
     }
 )
 
@@ -119,6 +168,8 @@ _ENDINGS: Final = MappingProxyType(
         Outcome.ENDED: "The user was activated, and an administrator ended it on purpose.",
         Outcome.DISMISSED: "A person dismissed it as no gap.",
         Outcome.EXPIRED: "Nobody closed it for so long that paidwatch follows it no further.",
+        Outcome.FOLLOWED: "The payment has a row that says so now, and is watched by itself.",
+        Outcome.CLEARED: "It has stopped.",
         Outcome.BASELINE: "It is history from before paidwatch was installed and is followed no further.",
     }
 )

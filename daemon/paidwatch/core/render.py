@@ -4,15 +4,17 @@ A message describes the present, never the moment it was queued for: a gap that 
 is told once, as a gap that was, with its end. Nothing here knows a channel, and no name leaves unmasked.
 """
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, assert_never
 
-from paidwatch.core.model import GapKind, Notice, Outcome, Word
-from paidwatch.core.said import Said, short, unlinked
-from paidwatch.core.story import AUDIT, DIGESTS, INCIDENT, TEST, State, Story
+from paidwatch.core.model import GapKind, Line, Notice, Outcome, Word
+from paidwatch.core.said import Said, short, text, unlinked
+from paidwatch.core.story import AUDIT, DAILY, DIGESTS, INCIDENT, TEST, State, Story
 from paidwatch.core.tell_gap import tell_gap
 from paidwatch.core.tell_incident import tell_incident
 from paidwatch.core.tell_notes import tell_note
+from paidwatch.core.tell_webhook import WEBHOOK_KINDS, tell_webhook
 from paidwatch.core.text import fit, masked, money, span, units
 
 LONGEST_MEMBER: Final = 250
@@ -29,8 +31,9 @@ def render(story: Story, *, now: datetime) -> Notice:
         alert_id=story.alert_id,
         subject=said.subject,
         summary=said.summary,
-        lines=said.lines,
+        lines=(*said.lines, *_machine(story)),
         command=said.command,
+        link=story.link if story.state is not State.RESOLVED else "",
         open=story.state is not State.RESOLVED,
         at=now,
         extra=_extra(story),
@@ -96,7 +99,13 @@ def _tell(story: Story, word: Word, now: datetime) -> Said:
         kind = GapKind(story.kind)
     except ValueError:
         return tell_note(story, word, now)
-    return tell_gap(story, kind, word, now)
+    return tell_webhook(story, kind, word, now) if kind in WEBHOOK_KINDS else tell_gap(story, kind, word, now)
+
+
+def _machine(story: Story) -> Iterator[Line]:
+    """Yield how automatic activation stands; the proof of life says it in its own words."""
+    if story.kind != DAILY:
+        yield from text("Automatic activation", story.mode, short=False)
 
 
 def _extra(story: Story) -> dict[str, str]:
@@ -125,6 +134,7 @@ def _extra(story: Story) -> dict[str, str]:
         "escalations": str(story.escalations),
         "channel": story.about_channel,
         "waiting": None if story.waiting is None else str(story.waiting),
+        "activation_id": story.activation_id,
     }
     return {name: str(fact) for name, fact in (facts | _of_incident(story)).items() if fact}
 

@@ -12,7 +12,7 @@ from typing import Final
 from paidwatch.core.model import Line, Outcome, Word
 from paidwatch.core.routing import Severity
 from paidwatch.core.story import State, Story
-from paidwatch.core.text import fit, masked, span, stamp
+from paidwatch.core.text import fit, mask, masked, span, stamp
 
 LATE: Final = timedelta(minutes=1)
 """A first message that comes later than this explains itself."""
@@ -83,6 +83,15 @@ def left_out(number: int, *, label: str = "", noun: str = "line") -> Iterator[Li
 def short(value: str) -> str:
     """Return an id or a name so that it fits into a sentence."""
     return fit(masked(value), LONGEST_WORD)
+
+
+def person(user_id: str | None, label: str | None) -> str:
+    """Return a user, recognisable only for who knows them already: `user 7 (a***@e***.org)`."""
+    name = mask(label or "")
+    if not user_id:
+        return name
+    user = f"user {short(user_id)}"
+    return f"{user} ({name})" if name else user
 
 
 def count(number: int, noun: str) -> str:
@@ -170,3 +179,18 @@ def dismissal(story: Story) -> Iterator[Line]:
 
 def _author(name: str | None) -> str:
     return short(name or "") or "somebody"
+
+
+def webhooks_seen(story: Story) -> Iterator[Line]:
+    """Yield when webhooks about this came, and what was with them."""
+    seen = story.webhooks
+    if seen is None:
+        return
+    yield from moment("First webhook", seen.first_at)
+    if seen.count > 1:
+        yield from moment("Last webhook", seen.last_at)
+        yield Line(label="Webhooks", value=str(seen.count))
+    yield from moment("Said paid", seen.paid_at)
+    yield from moment("Said unpaid", seen.moving_at)
+    yield from moment("Bad signature", seen.bad_at)
+    yield from moment("Handler failed", seen.failed_at)

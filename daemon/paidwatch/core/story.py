@@ -26,6 +26,10 @@ DAILY: Final = "daily"
 """The proof of life, once a day."""
 AUDIT: Final = "audit"
 """What should have been told and was not."""
+BREAKER: Final = "breaker"
+"""Automatic activation was stopped, by itself or by a person."""
+DOUBLE: Final = "double_activation"
+"""The application activated a payment that paidwatch had activated."""
 
 BUNDLES: Final = frozenset({HELD, MORNING})
 """The kinds that tell several stories in one line each."""
@@ -64,6 +68,23 @@ class Incident:
     """Of the open ones."""
     causes: tuple[tuple[str, int], ...] = ()
     """The most frequent ones, the most frequent first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Webhooks:
+    """What the log of webhooks has about a payment, or about what is counted; None is: there is none of that."""
+
+    count: int
+    first_at: datetime
+    last_at: datetime
+    paid_at: datetime | None = None
+    """The first signed one that says paid."""
+    moving_at: datetime | None = None
+    """The last signed one that says the money is awaited or moving."""
+    bad_at: datetime | None = None
+    """The last one whose signature is wrong."""
+    failed_at: datetime | None = None
+    """The last one that the application could not handle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,12 +146,21 @@ class Story:
 
     cause: str = ""
     """A named cause, in constant words; of a broken channel, the reason."""
+    webhooks: Webhooks | None = None
     sharing: int = 0
     """How many other open gaps have the same cause."""
     detail: str = ""
     """The application's own words."""
+    mode: str = ""
+    """How automatic activation stands: `shadow, would have been right 41 of 41`; empty says nothing about it."""
     activation: tuple[str, ...] = ()
     """What automatic activation did or would have done, or which guards refused; one line each."""
+    proposed: bool = False
+    """Every guard of an activation holds but the mode, which waits for a person."""
+    link: str = field(default="", repr=False)
+    """Address of the page on which this channel's readers may approve the activation: a credential."""
+    activation_id: str | None = None
+    """The activation that a story about one is about."""
     delay: str = ""
     """Why it was noticed late: `the watcher was not listening for 42 s`."""
     digest: tuple[str, ...] = ()

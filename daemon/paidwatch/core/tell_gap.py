@@ -14,14 +14,16 @@ from paidwatch.core.said import (
     lateness,
     moment,
     pasteable,
+    person,
     quieten,
     several,
     short,
     standing,
     text,
+    webhooks_seen,
 )
 from paidwatch.core.story import State, Story
-from paidwatch.core.text import mask, masked, money, span
+from paidwatch.core.text import masked, money, span
 
 _EVENT: Final = Event(begun="the gap was found", over="the gap was closed")
 
@@ -61,7 +63,7 @@ def _summary(story: Story, kind: GapKind, word: Word, now: datetime) -> str:
 
 def _lines(story: Story, kind: GapKind, word: Word, now: datetime) -> Iterator[Line]:
     """Yield the facts, the most telling first."""
-    yield from text("Who", _who(story))
+    yield from text("Who", person(story.user_id, story.user_label))
     yield from text("Plan", story.plan_id)
     if story.amount is not None:
         yield from text("Amount", money(story.amount, story.currency))
@@ -73,6 +75,7 @@ def _lines(story: Story, kind: GapKind, word: Word, now: datetime) -> Iterator[L
     yield from text("Delay", lateness(story, word, now, _EVENT), short=False)
     yield from text("Cause", story.cause, short=False)
     yield from text("Reported", story.detail, short=False)
+    yield from webhooks_seen(story)
     if story.sharing and story.state is not State.RESOLVED:
         others = "1 other open gap has" if story.sharing == 1 else f"{story.sharing} other open gaps have"
         yield Line(label="Shared by", value=f"{others} the same cause", short=False)
@@ -95,15 +98,6 @@ def _times(story: Story, kind: GapKind, now: datetime) -> Iterator[Line]:
     if story.paid_at is not None:
         until = (story.resolved_at or now) if over else now
         yield Line(label="Took" if over else "Age", value=span(until - story.paid_at))
-
-
-def _who(story: Story) -> str:
-    """Return the user, recognisable only for who knows them already."""
-    name = mask(story.user_label or "")
-    if not story.user_id:
-        return name
-    user = f"user {short(story.user_id)}"
-    return f"{user} ({name})" if name else user
 
 
 def _payment(story: Story) -> str:
@@ -130,8 +124,19 @@ def _command(story: Story, kind: GapKind) -> str:
             | GapKind.ACTIVATION_FAILED
         ):
             chosen = f" --payment {payment}" if payment else ""
-            return f"paidwatch activate {user}{chosen} --dry-run"
-        case GapKind.AMOUNT_MISMATCH | GapKind.REVERSED_BUT_ACTIVE | GapKind.USER_MISSING_OR_DISABLED:
+            # What is proposed was looked at by every guard; the command shows it all again and asks.
+            return f"paidwatch activate {user}{chosen}{'' if story.proposed else ' --dry-run'}"
+        case (
+            GapKind.AMOUNT_MISMATCH
+            | GapKind.REVERSED_BUT_ACTIVE
+            | GapKind.USER_MISSING_OR_DISABLED
+            | GapKind.ORPHAN_WEBHOOK
+            | GapKind.PROVIDER_PAID_DB_PENDING
+            | GapKind.UNDERPAID
+            | GapKind.WEBHOOK_FAILED
+            | GapKind.WEBHOOK_BAD_SIGNATURE
+            | GapKind.PROVIDER_SILENT
+        ):
             return f"paidwatch user {user}"
         case _ as unreachable:
             assert_never(unreachable)

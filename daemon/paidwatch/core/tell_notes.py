@@ -22,6 +22,7 @@ from paidwatch.core.said import (
     left_out,
     moment,
     pasteable,
+    person,
     quieten,
     several,
     short,
@@ -29,8 +30,20 @@ from paidwatch.core.said import (
     text,
     unlinked,
 )
-from paidwatch.core.story import AUDIT, BASELINE, CHANNEL_DOWN, DAILY, HELD, MORNING, TEST, State, Story
-from paidwatch.core.text import fit, masked, span
+from paidwatch.core.story import (
+    AUDIT,
+    BASELINE,
+    BREAKER,
+    CHANNEL_DOWN,
+    DAILY,
+    DOUBLE,
+    HELD,
+    MORNING,
+    TEST,
+    State,
+    Story,
+)
+from paidwatch.core.text import fit, masked, money, span
 
 _OUTAGE: Final = Event(begun="the fault was noticed", over="the fault was over")
 _OTHER: Final = Event(begun="it was noticed", over="it was over")
@@ -136,6 +149,69 @@ def _try(channel: str | None) -> str:
     return f"paidwatch test-alert --channel {name}" if name else "paidwatch test-alert"
 
 
+def _tell_double(story: Story, word: Word, now: datetime) -> Said:
+    """Tell that a payment was activated by paidwatch and by the application, and what undoes it."""
+    who = f"user {short(story.user_id)}" if story.user_id else "a user"
+    number = pasteable(story.activation_id)
+    over = story.state is State.RESOLVED
+    if not over:
+        summary = (
+            f"{standing(story, word, now)}paidwatch activated the payment, and later the application did as well, as a "
+            "late webhook makes it. paidwatch changes nothing about that by itself."
+        )
+    elif story.outcome in UNSETTLED:
+        summary = f"The payment was activated twice. {phrases.ending(None, story.outcome)}"
+    else:
+        summary = "The payment was activated twice. The user now has what was paid for, or the activation was undone."
+    return Said(
+        subject=f"{who} was activated twice for one payment",
+        summary=summary,
+        lines=(
+            *text("Who", person(story.user_id, story.user_label)),
+            *text("Plan", story.plan_id),
+            *(text("Amount", money(story.amount, story.currency)) if story.amount is not None else ()),
+            *text("Method", story.method),
+            *_labelled(story.digest),
+            *_ends(story),
+            Line(label="Sent", value=now),
+            *attention(story, word, now),
+            *text("Delay", lateness(story, word, now, _OTHER), short=False),
+            *dismissal(story),
+            *quieten(story, word),
+        ),
+        command="" if over or number is None else f"paidwatch undo {number} --dry-run",
+    )
+
+
+def _tell_breaker(story: Story, word: Word, now: datetime) -> Said:
+    """Tell that automatic activation is stopped until a person resumes it, or that somebody did."""
+    over = story.state is State.RESOLVED
+    cause = fit(masked(story.cause), LONGEST) or "something went wrong"
+    if not over:
+        summary = (
+            f"{standing(story, word, now)}paidwatch activates nothing by itself any more, until a person resumes it: "
+            f"{cause}. People can still activate by hand."
+        )
+    elif story.outcome in UNSETTLED:
+        summary = f"Automatic activation was stopped: {cause}. {phrases.ending(None, story.outcome)}"
+    else:
+        summary = f"Automatic activation was stopped: {cause}. A person resumed it, and open gaps are looked at again."
+    return Said(
+        subject="automatic activation is stopped",
+        summary=summary,
+        lines=(
+            *_ends(story),
+            Line(label="Sent", value=now),
+            *attention(story, word, now),
+            *text("Delay", lateness(story, word, now, _OTHER), short=False),
+            *dismissal(story),
+            *several("Notes", story.digest),
+            *quieten(story, word),
+        ),
+        command="" if over else "paidwatch activation resume",
+    )
+
+
 def _tell_audit(story: Story, word: Word, now: datetime) -> Said:
     """Tell what the comparison of alerts with deliveries found missing, which is an error in paidwatch itself."""
     found = (*story.members, *story.digest)
@@ -220,5 +296,7 @@ _TELLERS: Final[Mapping[str, Callable[[Story, Word, datetime], Said]]] = Mapping
         MORNING: _tell_bundle,
         CHANNEL_DOWN: _tell_channel_down,
         AUDIT: _tell_audit,
+        BREAKER: _tell_breaker,
+        DOUBLE: _tell_double,
     }
 )

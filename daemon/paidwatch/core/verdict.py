@@ -151,12 +151,15 @@ def ran_out(case: Case) -> Verdict | None:
 
 
 def ended(case: Case) -> Verdict | None:
-    """An administrator took back what had been granted for this payment, on purpose."""
+    """An administrator, or somebody who undid paidwatch's activation, took back on purpose what had been granted."""
     seen = case.facts.evidence
+    acts = [moment for moment in (seen.acted_at, seen.undone_at) if moment is not None]
     grants = [moment for moment in (seen.activated_at, seen.ledger_at, seen.settled_at) if moment is not None]
-    if seen.acted_at is None or not grants or seen.acted_at <= max(grants):
+    # What was undone had been granted, whatever else is left to show it.
+    proven = grants or seen.undone_at is not None
+    if not acts or not proven or max(acts) <= max(grants, default=case.facts.paid_at):
         return None
-    return Settled(outcome=Outcome.ENDED, at=seen.acted_at)
+    return Settled(outcome=Outcome.ENDED, at=max(acts))
 
 
 def superseded(case: Case) -> Verdict | None:

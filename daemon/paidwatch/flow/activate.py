@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from paidwatch.core.timing import retry_delay
 from paidwatch.errors import DatabaseError
+from paidwatch.flow import breaker
 from paidwatch.flow.grant import Result, grant
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
@@ -67,13 +68,16 @@ class Activate:
             wait = retry_delay(claim.attempts + 1, roll=1.0)
             await self._database.write(lambda session: ledger.retry(session, claim.activation_id, wait, error))
         else:
-            await self._database.write(lambda session: self._give_up(session, claim, error))
+            opened = await self._database.write(lambda session: self._give_up(session, claim, error))
+            if opened is not None:
+                breaker.say(self._log, opened)
         self._metrics.activation(ActivationResult.FAILED)
         self._log.error(
             "activation.failed", "an activation could not be written", payment=claim.payment_id, error=error
         )
 
-    @staticmethod
-    async def _give_up(session: Session, claim: Claim, error: str) -> None:
+    async def _give_up(self, session: Session, claim: Claim, error: str) -> str | None:
+        """End the claim as failed; return why the breaker was opened over it, if it was."""
         await ledger.finish(session, claim.activation_id, state="failed", guards=(), error=error)
         await session.rows("note_refusal", claim.payment_id, [f"Activation failed {TRIES} times: {error}"])
+        return await breaker.check(session, self._policy())

@@ -5,6 +5,8 @@ from datetime import timedelta
 
 from paidwatch.flow.activate import Activate
 from paidwatch.flow.decide import Decide
+from paidwatch.flow.detect import Detect
+from paidwatch.flow.double import Double
 from paidwatch.flow.signal import Signal
 from paidwatch.flow.sweep import Sweep
 from paidwatch.ops.status import Status
@@ -21,20 +23,26 @@ class Alarm:
         self,
         *,
         database: Database,
+        detect: Detect,
         decide: Decide,
         sweep: Sweep,
         activate: Activate,
+        double: Double,
         status: Status,
         on_news: Callable[[], None],
     ) -> None:
         """Bind what is to be done, and whom to tell that there is something to deliver."""
         self._database = database
+        self._detect = detect
         self._decide = decide
         self._activate = activate
+        self._double = double
         self._sweep = sweep
         self._status = status
         self._on_news = on_news
         self.poke = Signal()
+        self.on_claims: Callable[[], None] | None = None
+        """Told that activations were claimed that this clock does not grant itself."""
         self._stopping = False
 
     def stop(self) -> None:
@@ -59,15 +67,20 @@ class Alarm:
     async def catch_up(self) -> None:
         """Handle everything that is due now."""
         while not self._stopping:
+            # Before the verdicts: what the log says may confirm a payment, and be the cause of its gap.
+            detected = await self._detect.run()
             ticked = await self._decide.tick()
+            doubled = await self._double.run()
             # After the verdicts: what they opened is looked at before anybody is told of it.
             swept = await self._sweep.run()
-            if ticked.told or swept.told:
+            if detected.told or ticked.told or doubled.told or swept.told:
                 self._on_news()
+            if ticked.activations and self.on_claims is not None:
+                self.on_claims()
             granted = await self._activate.run_due() if ticked.activations or not ticked.claimed else 0
             if granted:
                 self._on_news()
-            if not ticked.claimed and not granted and not swept.looked:
+            if not (detected.looked or ticked.claimed or granted or swept.looked or doubled.looked):
                 return
 
     @staticmethod

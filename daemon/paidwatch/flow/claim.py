@@ -1,12 +1,14 @@
-"""Claim: which of the gaps that were just found paidwatch will close itself, and which only in the shadow."""
+"""Claim: which of the gaps just found paidwatch will close itself, which it proposes, which only in the shadow."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import assert_never
 
-from paidwatch.core.grant import plan_grant
+from paidwatch.core.grant import GRANTABLE, Grant, in_words, plan_grant
 from paidwatch.core.guards import (
     Actor,
+    Guard,
     GuardResult,
     Limits,
     Mode,
@@ -15,31 +17,29 @@ from paidwatch.core.guards import (
     allowed,
     allowed_but_for_mode,
     evaluate,
+    override,
     refusals,
 )
-from paidwatch.core.model import Facts, Gap, GapKind
+from paidwatch.core.model import Gap
+from paidwatch.core.said import pasteable
+from paidwatch.errors import DatabaseError
+from paidwatch.flow import breaker
 from paidwatch.flow.policy import Policy
 from paidwatch.store import ledger
 from paidwatch.store.pool import Session
 from paidwatch.store.watches import Known
-
-GRANTABLE = frozenset(
-    {
-        GapKind.PAID_NOT_ACTIVE,
-        GapKind.TIER_MISMATCH,
-        GapKind.RENEWAL_NOT_APPLIED,
-        GapKind.PAID_BUT_REVOKED,
-        GapKind.ACTIVATION_FAILED,
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
     """What was claimed, and what is said about each gap."""
 
-    made: frozenset[str]
-    said: dict[str, tuple[str, ...]]
+    made: frozenset[str] = frozenset()
+    proposed: frozenset[str] = frozenset()
+    """What a person may say yes to, in supervised mode."""
+    said: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    breaker: str | None = None
+    """Why the breaker was opened, if it was."""
 
     @property
     def count(self) -> int:
@@ -51,7 +51,7 @@ class Claims:
         return payment_id in self.made
 
     def notes(self, payment_id: str) -> tuple[str, ...]:
-        """Return what people are told about activation."""
+        """Return what people are told about activation; nothing leaves what they were told before."""
         return self.said.get(payment_id, ())
 
 
@@ -59,48 +59,80 @@ class Claimant:
     """Asks the guards about each gap, in the transaction that records it."""
 
     def __init__(self, policy: Callable[[], Policy]) -> None:
-        """Bind the owner's choices."""
+        """Bind the owner's choices; they are asked for anew each time, so a reload counts at once."""
         self._policy = policy
 
     async def consider(self, session: Session, gaps: Sequence[tuple[Known, Gap]], now: datetime) -> Claims:
-        """Claim what may be granted; gaps of a kind that nothing can be granted for are left alone."""
+        """Claim, propose or record what may be granted; gaps of a kind that nothing can be granted for are left alone.
+
+        Before any of it the breaker is asked, with these gaps among the recent ones.
+        """
         policy = self._policy()
         grantable = [known for known, gap in gaps if gap.kind in GRANTABLE] if policy.mode is not Mode.OFF else []
+        if not grantable:
+            return Claims()
+        await session.rows("serialize_activations")
+        payments = [known.facts.payment_id for known in grantable]
+        opened = await breaker.check(session, policy, opening=payments)
+        recorded = await ledger.shadowed(session, payments) if policy.mode is Mode.SHADOW else frozenset[str]()
         made: set[str] = set()
+        proposed: set[str] = set()
         said: dict[str, tuple[str, ...]] = {}
-        if grantable:
-            await session.rows("serialize_activations")
         for known in grantable:
             payment_id = known.facts.payment_id
+            if payment_id in recorded:
+                continue
             results = await guard(session, known, policy, now)
-            if policy.mode is Mode.SHADOW:
-                said[payment_id] = await self._shadow(session, known.facts, results, policy, now)
-            elif allowed(results) and await self._claim(session, known.facts, results):
-                made.add(payment_id)
-            else:
-                said[payment_id] = why_not(results)
-        return Claims(made=frozenset(made), said=said)
+            planned = plan_grant(known.facts, now, active_word=policy.active_word)
+            if isinstance(planned, Reason) or not allowed_but_for_mode(results):
+                said[payment_id] = why_not(_but_for_mode(results))
+                continue
+            match policy.mode:
+                case Mode.AUTO:
+                    if allowed(results) and await self._claim(session, planned, results, policy):
+                        made.add(payment_id)
+                case Mode.SUPERVISED:
+                    proposed.add(payment_id)
+                    said[payment_id] = (_proposal(planned),)
+                case Mode.SHADOW:
+                    said[payment_id] = (await self._record(session, planned, results, policy),)
+                case Mode.OFF:
+                    pass
+                case _ as unreachable:
+                    assert_never(unreachable)
+        return Claims(made=frozenset(made), proposed=frozenset(proposed), said=said, breaker=opened)
 
     @staticmethod
-    async def _claim(session: Session, facts: Facts, results: Sequence[GuardResult]) -> bool:
-        user_id = facts.subscriber.id if facts.subscriber else ""
+    async def _claim(session: Session, planned: Grant, results: Sequence[GuardResult], policy: Policy) -> bool:
         found = await ledger.claim(
-            session, payment_id=facts.payment_id, user_id=user_id, actor=Actor.AUTO.value, reason="", guards=results
+            session,
+            payment_id=planned.payment_id,
+            user_id=planned.user_id,
+            actor=Actor.AUTO.value,
+            reason="",
+            guards=results,
+            strategy=policy.strategy,
         )
         return found is not None
 
     @staticmethod
-    async def _shadow(
-        session: Session, facts: Facts, results: tuple[GuardResult, ...], policy: Policy, now: datetime
-    ) -> tuple[str, ...]:
-        grant = plan_grant(facts, now, active_word=policy.active_word)
-        if not allowed_but_for_mode(results) or isinstance(grant, Reason):
-            return why_not(tuple(result for result in results if result.reason is not Reason.MODE_SHADOW))
-        await ledger.record_shadow(
-            session, payment_id=facts.payment_id, user_id=grant.user_id, reason="", guards=results, grant=grant
-        )
-        until = grant.user["paid_until"]
-        return (f"Shadow mode: paidwatch would have activated {grant.user['tier']} until {until or 'for ever'}.",)
+    async def _record(session: Session, planned: Grant, results: Sequence[GuardResult], policy: Policy) -> str:
+        try:
+            await ledger.record_shadow(session, grant=planned, strategy=policy.strategy, guards=results)
+        except DatabaseError as error:
+            return f"Shadow mode: what would be written does not fit the application's columns: {error.message}"
+        return f"Shadow mode: paidwatch would have activated {in_words(planned)}."
+
+
+def _but_for_mode(results: Sequence[GuardResult]) -> tuple[GuardResult, ...]:
+    return tuple(result for result in results if result.guard is not Guard.MODE)
+
+
+def _proposal(planned: Grant) -> str:
+    """Say what a person may say yes to, and how."""
+    user, payment = pasteable(planned.user_id), pasteable(planned.payment_id)
+    command = f"paidwatch activate {user} --payment {payment}" if user and payment else "paidwatch check"
+    return f"Proposed: {in_words(planned)}. A person decides: {command}"
 
 
 async def guard(
@@ -111,19 +143,25 @@ async def guard(
     *,
     actor: Actor = Actor.AUTO,
     claim_id: int | None = None,
+    forced: frozenset[Guard] = frozenset(),
 ) -> tuple[GuardResult, ...]:
-    """Ask every guard about one payment; automatic requests are measured by what was done lately."""
+    """Ask every guard about one payment; automatic requests are measured by what was done lately, and by the breaker.
+
+    `forced` are the guards that a person overrides.
+    """
     if actor is Actor.AUTO and known.facts.subscriber is not None:
-        used = await ledger.usage(session, known.facts.subscriber.id, apart_from=claim_id)
+        shadows = policy.mode is Mode.SHADOW
+        used, stopped = await ledger.usage(session, known.facts.subscriber.id, apart_from=claim_id, shadows=shadows)
     else:
-        used = Usage(last_hour=0, last_day=0, user_last_day=0)
+        used, stopped = Usage(last_hour=0, last_day=0, user_last_day=0), False
     limits = Limits(
         max_per_hour=policy.max_per_hour,
         max_per_day=policy.max_per_day,
         max_per_user_day=policy.max_per_user_day,
         usage=used,
+        breaker_open=stopped,
     )
-    return evaluate(known.facts, policy.request(actor), limits, now)
+    return override(evaluate(known.facts, policy.request(actor), limits, now), forced)
 
 
 def why_not(results: Sequence[GuardResult]) -> tuple[str, ...]:

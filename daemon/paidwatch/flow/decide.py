@@ -10,7 +10,7 @@ from paidwatch.core.routing import About
 from paidwatch.core.timing import next_reminder, reminders_due
 from paidwatch.core.verdict import judge
 from paidwatch.errors import Unreadable
-from paidwatch.flow import storm
+from paidwatch.flow import breaker, storm
 from paidwatch.flow.claim import Claimant, Claims
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.storm import Fresh
@@ -82,7 +82,7 @@ class Decide:
     async def _tick(self, most: int) -> Ticked:
         policy = self._policy()
 
-        async def body(session: Session) -> tuple[Claimed, list[Told], list[Closed], int, int]:
+        async def body(session: Session) -> tuple[Claimed, list[Told], list[Closed], Claims, int]:
             await session.rows("remind", most)
             claimed = await watches.claim_due(
                 session, most=most, slack=policy.rules.period_slack, graces=policy.graces()
@@ -92,7 +92,7 @@ class Decide:
                 await session.rows("postpone_poisoned", payment_id)
             await watches.postpone(session, found.waiting)
             quiet_until = storm.quiet_until(policy, claimed.now)
-            closed = await watches.close_watches(session, found.settled, quiet_until=quiet_until)
+            closed = await watches.close_watches(session, found.settled, quiet_until=quiet_until, rules=policy.rules)
             claims = await self._claimant.consider(session, found.gaps, claimed.now)
             gaps = {
                 known.facts.payment_id: self._new_gap(known, gap, claims, policy, claimed.now)
@@ -109,16 +109,18 @@ class Decide:
                 self._metrics.gaps_open(await watches.open_by_kind(session))
             if told or any(watch.alert_id is not None for watch in closed):
                 await session.rows("tell_feed")
-            return claimed, told, closed, claims.count, reminded
+            return claimed, told, closed, claims, reminded
 
         claimed, told, closed, claims, reminded = await self._database.write(body)
         self._report(claimed, told, closed)
+        if claims.breaker is not None:
+            breaker.say(self._log, claims.breaker)
         return Ticked(
             claimed=claimed.settled + len(claimed.open),
             told=sum(1 for alert in told if alert.fresh or alert.woken)
             + sum(1 for watch in closed if watch.alert_id is not None)
             + reminded,
-            activations=claims,
+            activations=claims.count,
         )
 
     def _judge(self, claimed: Claimed, policy: Policy) -> _Sorted:
@@ -158,6 +160,7 @@ class Decide:
             delay=delay_of(known, now),
             notes=claims.notes(known.facts.payment_id),
             severity=policy.routing.severity(gap.kind),
+            proposed=known.facts.payment_id in claims.proposed,
             plan_id=None if payment is None else payment.plan_id,
             method=None if payment is None else payment.method,
             amount=None if payment is None else payment.amount,

@@ -10,6 +10,7 @@ restarts; a channel that is down is asked about one message now and then while e
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from secrets import token_hex
 from typing import Final, assert_never
@@ -21,6 +22,7 @@ from paidwatch.core.render import render
 from paidwatch.core.story import BUNDLES
 from paidwatch.core.timing import retry_delay
 from paidwatch.errors import DeliveryError, Fault
+from paidwatch.flow.approve import link_for
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.signal import Signal
 from paidwatch.log import Log
@@ -111,9 +113,9 @@ class Deliver:
     async def _claim(self, most: int) -> list[Due]:
         if most <= 0:
             return []
-        span = self._policy().lease
+        span, mode, name = self._policy().lease, self._policy().mode, self.transport.name
         return await self._database.write(
-            lambda session: outbox.claim(session, self.transport.name, lease=self._lease, span=span, most=most)
+            lambda session: outbox.claim(session, name, lease=self._lease, span=span, most=most, mode=mode)
         )
 
     async def _wait(self) -> None:
@@ -171,7 +173,14 @@ class Deliver:
         if due.story.kind in BUNDLES and not due.members:
             await self._database.write(lambda session: outbox.record_sent(session, due, _NOTHING))
             return
-        notice = render(due.story, now=due.now)
+        link = link_for(
+            due.story,
+            self._policy(),
+            channel=self.transport.name,
+            installation_id=due.installation_id,
+            now=due.now,
+        )
+        notice = render(replace(due.story, link=link), now=due.now)
         message = Message(
             notice=notice,
             key=f"{due.installation_id}.{due.story.alert_id}.{due.revision}",

@@ -6,13 +6,13 @@ crash, one tells each day once. An appointment that nobody kept is told at the n
 are one digest.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from paidwatch.core.guards import Mode
+from paidwatch.core.compare import in_words
 from paidwatch.core.schedule import next_daily
 from paidwatch.core.story import DAILY, State
 from paidwatch.core.text import money, span, stamp
@@ -22,7 +22,7 @@ from paidwatch.flow.signal import Signal
 from paidwatch.log import Log
 from paidwatch.ops.status import Status
 from paidwatch.store import digest as store
-from paidwatch.store import outbox
+from paidwatch.store import ledger, outbox
 from paidwatch.store.digest import Day, Fate, Sum, Times
 from paidwatch.store.pool import Database, Session
 
@@ -34,12 +34,6 @@ RETRY: Final = timedelta(minutes=5)
 """A digest that could not be made is tried again after this; watching goes on meanwhile."""
 _TWO_DAYS: Final = timedelta(days=2)
 """Holds at least one appointment, whatever the clocks are put to."""
-_MODES: Final[Mapping[Mode, str]] = {
-    Mode.OFF: "off",
-    Mode.SHADOW: "shadow (it is recorded what would be done)",
-    Mode.SUPERVISED: "supervised",
-    Mode.AUTO: "auto",
-}
 
 
 class Digest:
@@ -105,7 +99,9 @@ class Digest:
     ) -> None:
         since = max(last, now - LONGEST)
         day = await self._database.read(lambda session: store.day(session, since, policy.channels))
-        lines = list(lines_of(day, due=due, status=self._status, mode=policy.mode))
+        record, stopped = await self._database.read(ledger.track_record)
+        machine = in_words(policy.mode, record, stopped)
+        lines = list(lines_of(day, due=due, status=self._status, machine=machine))
 
         async def body(session: Session) -> int | None:
             if not await store.claim(session, last, day.until):
@@ -152,7 +148,7 @@ def appointment_due(at: time, zone: ZoneInfo, last: datetime, now: datetime) -> 
     return due
 
 
-def lines_of(day: Day, *, due: datetime, status: Status, mode: Mode) -> Iterator[str]:
+def lines_of(day: Day, *, due: datetime, status: Status, machine: str) -> Iterator[str]:
     """Yield the digest, one `Label: value` a line."""
     late = day.until - due
     if late >= LATE:
@@ -170,7 +166,7 @@ def lines_of(day: Day, *, due: datetime, status: Status, mode: Mode) -> Iterator
     if day.broken:
         yield f"Broken channels: {', '.join(day.broken)}"
     yield f"Listening: {_listening(status)}"
-    yield f"Automatic activation: {_MODES[mode]}"
+    yield f"Automatic activation: {machine}"
 
 
 def _payments(day: Day) -> str:

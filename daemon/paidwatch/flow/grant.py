@@ -1,19 +1,22 @@
 """Grant: one claim is granted or refused, whoever claimed it, in one transaction with the user's row locked.
 
 The guards are asked again on facts read under the lock, and what they answer is what counts. Callers: flow.activate for
-the claims of the machine, cli.activate for those of people.
+the claims of the machine, flow.manual and flow.approve for those of people. What flow.call does over HTTP begins and
+ends with the same questions and the same words.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 
-from paidwatch.core.grant import Grant, plan_grant
-from paidwatch.core.guards import Actor, GuardResult, Reason, allowed
+from paidwatch.core.grant import GRANTABLE, Grant, in_words, plan_grant
+from paidwatch.core.guards import Actor, Guard, GuardResult, Reason, allowed
 from paidwatch.core.model import Facts, Gap, Outcome, Verdict
 from paidwatch.core.verdict import judge
 from paidwatch.flow import storm
-from paidwatch.flow.claim import GRANTABLE, guard, why_not
+from paidwatch.flow.claim import guard, why_not
 from paidwatch.flow.policy import Policy
 from paidwatch.store import ledger, watches
 from paidwatch.store.ledger import Claim
@@ -27,6 +30,10 @@ class Result(StrEnum):
     REFUSED = "refused"
     GONE = "gone"
     """Somebody else ended the claim."""
+    FAILED = "failed"
+    """The application was asked over HTTP, and its tables do not show it."""
+    UNDER_WAY = "under way"
+    """The application was asked over HTTP; whether it did it is not known yet, and is found out later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +72,19 @@ class Ended:
     after: str | None = None
     """The user as it was and as it is now, as JSON by column."""
     event_id: str | None = None
+    payment_id: str = ""
+    """What it was about, for the log."""
 
 
 async def consider(
-    session: Session, policy: Policy, *, payment_id: str, user_id: str, actor: Actor, claim_id: int | None = None
+    session: Session,
+    policy: Policy,
+    *,
+    payment_id: str,
+    user_id: str,
+    actor: Actor,
+    claim_id: int | None = None,
+    forced: frozenset[Guard] = frozenset(),
 ) -> Prospect:
     """Lock the user's row and ask everything about one payment; nothing is written."""
     before = await ledger.lock_subscriber(session, user_id)
@@ -78,36 +94,42 @@ async def consider(
         now=now,
         facts=facts,
         verdict=judge(facts, policy.rules, now),
-        guards=await guard(session, known[0], policy, now, actor=actor, claim_id=claim_id),
+        guards=await guard(session, known[0], policy, now, actor=actor, claim_id=claim_id, forced=forced),
         grant=plan_grant(facts, now, active_word=policy.active_word),
         before=before,
     )
+
+
+async def ask_again(session: Session, claim: Claim, policy: Policy) -> Prospect:
+    """Ask everything about a claim, with the user's row locked."""
+    return await consider(
+        session,
+        policy,
+        payment_id=claim.payment_id,
+        user_id=claim.user_id,
+        actor=Actor.of(claim.actor),
+        claim_id=claim.activation_id,
+        forced=claim.forced,
+    )
+
+
+def agreed(claim: Claim, found: Prospect) -> Grant | None:
+    """Return what may be granted: the guards agree, and to the machine something must be owed."""
+    owed = Actor.of(claim.actor) is not Actor.AUTO or (
+        isinstance(found.verdict, Gap) and found.verdict.kind in GRANTABLE
+    )
+    return found.grant if owed and found.allowed and not isinstance(found.grant, Reason) else None
 
 
 async def grant(session: Session, claim: Claim, policy: Policy) -> Ended:
     """Grant a claim or refuse it, in the caller's transaction; user, event, ledger, audit, watch and alert at once."""
     if not await ledger.take(session, claim.activation_id):
         return Ended(result=Result.GONE, guards=())
-    actor = Actor.AUTO if claim.actor == Actor.AUTO.value else Actor.MANUAL
-    found = await consider(
-        session,
-        policy,
-        payment_id=claim.payment_id,
-        user_id=claim.user_id,
-        actor=actor,
-        claim_id=claim.activation_id,
-    )
-    owed = actor is Actor.MANUAL or (isinstance(found.verdict, Gap) and found.verdict.kind in GRANTABLE)
-    if not owed or not found.allowed or isinstance(found.grant, Reason):
-        notes = found.refusals or ("Not activated: nothing is owed any more.",)
+    found = await ask_again(session, claim, policy)
+    planned = agreed(claim, found)
+    if planned is None:
         await ledger.finish(session, claim.activation_id, state="refused", guards=found.guards, before=found.before)
-        await session.rows("note_refusal", claim.payment_id, list(notes))
-        await watches.postpone(session, {claim.payment_id: found.now})
-        return Ended(result=Result.REFUSED, guards=found.guards, notes=notes, before=found.before)
-    return await _write(session, claim, policy, found, found.grant)
-
-
-async def _write(session: Session, claim: Claim, policy: Policy, found: Prospect, planned: Grant) -> Ended:
+        return await refused(session, claim, found)
     after, event_id = await ledger.write_grant(
         session, planned, claim_id=claim.activation_id, event_type=policy.event_type
     )
@@ -120,6 +142,39 @@ async def _write(session: Session, claim: Claim, policy: Policy, found: Prospect
         after=after,
         event_id=event_id,
     )
+    done = Ended(
+        result=Result.DONE,
+        guards=found.guards,
+        grant=planned,
+        notes=(f"Activated by paidwatch ({claim.actor}): {in_words(planned)}.",),
+        before=found.before,
+        after=after,
+        event_id=event_id,
+        payment_id=claim.payment_id,
+    )
+    await fixed(session, claim, policy, found.now, done)
+    return done
+
+
+async def refused(session: Session, claim: Claim, found: Prospect, why: tuple[str, ...] = ()) -> Ended:
+    """Say on the alert why nothing was activated (`why`, or what the guards say), and have the payment judged anew."""
+    notes = why or found.refusals or ("Not activated: nothing is owed any more.",)
+    await session.rows("note_refusal", claim.payment_id, list(notes))
+    await watches.postpone(session, {claim.payment_id: found.now})
+    return Ended(
+        result=Result.REFUSED, guards=found.guards, notes=notes, before=found.before, payment_id=claim.payment_id
+    )
+
+
+async def fixed(
+    session: Session,
+    claim: Claim,
+    policy: Policy,
+    now: datetime,
+    done: Ended,
+    detail: Mapping[str, object] = MappingProxyType({}),
+) -> None:
+    """Audit what was granted, say it on the alert, and close the watch; `detail` is more for the audit."""
     await ledger.audit(
         session,
         actor=claim.actor,
@@ -129,31 +184,15 @@ async def _write(session: Session, claim: Claim, policy: Policy, found: Prospect
         detail={
             "activation_id": claim.activation_id,
             "reason": claim.reason,
-            "before": found.before,
-            "after": after,
-            "event_id": event_id,
+            "forced": sorted(guard.value for guard in claim.forced),
+            "before": done.before,
+            "after": done.after,
+            "event_id": done.event_id,
+            **detail,
         },
     )
-    notes = (f"Activated by paidwatch ({claim.actor}): {granted(planned)}.",)
-    await session.rows("note_activation", claim.payment_id, list(notes))
+    await session.rows("note_activation", claim.payment_id, list(done.notes))
     await watches.close_watches(
-        session, {claim.payment_id: (Outcome.FIXED.value, found.now)}, quiet_until=storm.quiet_until(policy, found.now)
+        session, {claim.payment_id: (Outcome.FIXED.value, now)}, quiet_until=storm.quiet_until(policy, now)
     )
     await session.rows("tell_feed")
-    return Ended(
-        result=Result.DONE,
-        guards=found.guards,
-        grant=planned,
-        notes=notes,
-        before=found.before,
-        after=after,
-        event_id=event_id,
-    )
-
-
-def granted(planned: Grant) -> str:
-    """Say what a grant gives: `professional until 2026-12-23 12:54 UTC`."""
-    until = planned.user["paid_until"]
-    return (
-        f"{planned.user['tier']} {f'until {until:%Y-%m-%d %H:%M} UTC' if isinstance(until, datetime) else 'for ever'}"
-    )

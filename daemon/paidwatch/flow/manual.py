@@ -1,14 +1,17 @@
-"""Manual: a person asks for an activation. The same guards, the same transaction, another actor in the ledger.
+"""Manual: a person asks for an activation. The same guards, the same strategy, another actor in the ledger.
 
-Mode, caps and corroboration are the machine's reins and not asked of a person; every other guard is.
+Mode, caps and corroboration are the machine's reins and not asked of a person; every other guard is, and can be
+overridden only by its name and with a reason, which the ledger and the audit keep.
 """
 
 from dataclasses import dataclass
 
-from paidwatch.core.guards import Actor
+from paidwatch.core.guards import Actor, Guard
 from paidwatch.errors import Refused
+from paidwatch.flow.call import Call
 from paidwatch.flow.grant import Ended, Prospect, Result, consider, grant
 from paidwatch.flow.policy import Policy
+from paidwatch.ports import Application, Clock
 from paidwatch.store import ledger, manual
 from paidwatch.store.ledger import Claim
 from paidwatch.store.pool import Database, Session
@@ -28,15 +31,19 @@ class Wish:
     actor: str
     """`cli:NAME`."""
     reason: str
+    forced: frozenset[Guard] = frozenset()
+    """Guards that are overridden."""
 
 
 class Manual:
     """Looks first, then acts."""
 
-    def __init__(self, *, database: Database, policy: Policy) -> None:
-        """Bind the database and the owner's choices."""
+    def __init__(self, *, database: Database, policy: Policy, application: Application | None, clock: Clock) -> None:
+        """Bind the database, the owner's choices, and the application's endpoint where the strategy is http."""
         self._database = database
         self._policy = policy
+        self._application = application
+        self._clock = clock
 
     async def look(self, wish: Wish) -> Prospect:
         """Say what would come of it; nothing is written. Raises Refused where it is not clear what is meant."""
@@ -44,21 +51,42 @@ class Manual:
         async def body(session: Session) -> Prospect:
             async with manual.rolled_back(session):
                 user_id, payment_id = await self._meant(session, wish)
-                return await consider(session, self._policy, payment_id=payment_id, user_id=user_id, actor=Actor.MANUAL)
+                return await self._consider(session, wish, user_id, payment_id)
 
         return await self._database.read(body)
 
     async def carry_out(self, wish: Wish) -> tuple[int, Ended]:
-        """Claim and grant in one transaction; return the activation's number and how it ended.
+        """Claim and grant; return the activation's number and how it ended.
 
-        Raises Refused where somebody was faster, and DatabaseError: then nothing was written.
+        By the strategy sql that is one transaction; by http the application is asked in between. Raises Refused where
+        somebody was faster, and DatabaseError: then nothing was written, or, after a request, the daemon finds out.
         """
-        return await self._database.write(lambda session: self._grant(session, wish))
+        if self._policy.strategy != "http":
+            return await self._database.write(lambda session: self._grant(session, wish))
+        call = Call(database=self._database, policy=lambda: self._policy, application=lambda: self._application)
+
+        async def claim(session: Session) -> int:
+            return (await self._claim(session, wish)).activation_id
+
+        return await call.by_hand(claim, clock=self._clock)
 
     async def _grant(self, session: Session, wish: Wish) -> tuple[int, Ended]:
+        claim = await self._claim(session, wish)
+        ended = await grant(session, claim, self._policy)
+        if ended.result is Result.DONE:
+            await session.rows("ring_outbox")
+        return claim.activation_id, ended
+
+    async def _consider(self, session: Session, wish: Wish, user_id: str, payment_id: str) -> Prospect:
+        return await consider(
+            session, self._policy, payment_id=payment_id, user_id=user_id, actor=Actor.MANUAL, forced=wish.forced
+        )
+
+    async def _claim(self, session: Session, wish: Wish) -> Claim:
+        """Take the locks of an activation and write the ledger's row. Raises Refused where somebody was faster."""
         user_id, payment_id = await self._meant(session, wish)
         await manual.lock(session, payment_id)
-        found = await consider(session, self._policy, payment_id=payment_id, user_id=user_id, actor=Actor.MANUAL)
+        found = await self._consider(session, wish, user_id, payment_id)
         number = await ledger.claim(
             session,
             payment_id=payment_id,
@@ -66,23 +94,23 @@ class Manual:
             actor=wish.actor,
             reason=wish.reason,
             guards=found.guards,
+            strategy=self._policy.strategy,
+            forced=wish.forced,
         )
         if number is None:
             who = await manual.current_claim(session, payment_id)
             message = f"payment {payment_id} is taken: {who or 'somebody is activating it'}"
             raise Refused(message, remedy=f"See what happened: paidwatch user {user_id}")
-        claim = Claim(
+        return Claim(
             activation_id=number,
             payment_id=payment_id,
             user_id=user_id,
             actor=wish.actor,
             reason=wish.reason,
             attempts=0,
+            strategy=self._policy.strategy,
+            forced=wish.forced,
         )
-        ended = await grant(session, claim, self._policy)
-        if ended.result is Result.DONE:
-            await session.rows("ring_outbox")
-        return number, ended
 
     async def _meant(self, session: Session, wish: Wish) -> tuple[str, str]:
         """Return the keys of the user and of the payment that are meant."""

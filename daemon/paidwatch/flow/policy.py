@@ -6,6 +6,7 @@ from datetime import time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from paidwatch.core.breaker import Rules as BreakerRules
 from paidwatch.core.guards import Actor, Mode, Request
 from paidwatch.core.model import Rules
 from paidwatch.core.routing import Routing
@@ -38,6 +39,8 @@ class Policy:
     """Address that is called while the whole pipe works, a secret; empty is none."""
     heartbeat_every: timedelta
     mode: Mode
+    strategy: str
+    """`sql` or `http`."""
     auto_words: frozenset[str]
     max_age: timedelta
     max_amount: Decimal | None
@@ -45,28 +48,40 @@ class Policy:
     max_per_day: int
     max_per_user_day: int
     require_corroboration: bool
+    breaker: BreakerRules
+    link_key: str = field(repr=False)
+    """Signs links, a secret; empty is no links."""
+    link_ttl: timedelta
+    public_url: str
+    """Address under which people reach paidwatch; empty is no links."""
     active_word: str
     event_type: str
     look_back: timedelta
     reconcile_every: timedelta
     keep_closed: timedelta
     keep_attempts: timedelta
+    keep_webhooks: timedelta
     retry_first: timedelta
     retry_most: timedelta
     give_up: timedelta
     lease: timedelta
 
     def request(self, actor: Actor) -> Request:
-        """Return the wish to grant one payment, as the guards want it; a person is a witness of their own."""
+        """Return the wish to grant one payment, as the guards want it; a person at a terminal is a second witness."""
         return Request(
             actor=actor,
             mode=self.mode,
             auto_words=self.auto_words,
             max_age=self.max_age,
             max_amount=self.max_amount,
-            require_corroboration=self.require_corroboration and actor is Actor.AUTO,
+            require_corroboration=self.require_corroboration and actor is not Actor.MANUAL,
             rules=self.rules,
         )
+
+    def machine(self) -> tuple[object, ...]:
+        """Return the choices about automatic activation: where they change, open gaps are to be judged anew."""
+        reins = (self.max_per_hour, self.max_per_day, self.max_per_user_day, self.max_amount, self.max_age)
+        return (self.mode, self.strategy, self.auto_words, self.require_corroboration, self.breaker, *reins)
 
     def graces(self) -> tuple[list[str], list[timedelta], timedelta]:
         """Return methods, their graces and the default, as statements take them."""

@@ -13,6 +13,7 @@ from paidwatch.core.verdict import judge
 from paidwatch.errors import Unreadable
 from paidwatch.flow.audit import Audit
 from paidwatch.flow.decide import spoken
+from paidwatch.flow.detect import Detect, Past
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
 from paidwatch.ops.status import Status
@@ -35,6 +36,8 @@ class History:
     """What the first run found in the past."""
 
     kinds: Counter[str] = field(default_factory=Counter[str])
+    webhooks: Counter[str] = field(default_factory=Counter[str])
+    """What only webhooks tell of."""
     money: defaultdict[str, Decimal] = field(default_factory=lambda: defaultdict[str, Decimal](Decimal))
     oldest: datetime | None = None
 
@@ -47,12 +50,23 @@ class History:
         if self.oldest is None or known.facts.paid_at < self.oldest:
             self.oldest = known.facts.paid_at
 
+    def add_webhooks(self, found: Sequence[Past]) -> None:
+        """Count what the log of webhooks has."""
+        for gap in found:
+            self.webhooks[gap.kind.value] += 1
+            if gap.amount is not None:
+                self.money[gap.currency or "?"] += gap.amount
+
     def lines(self, now: datetime, look_back: timedelta) -> Sequence[str]:
         """Return the digest, one fact a line."""
         money = ", ".join(f"{amount} {currency}" for currency, amount in sorted(self.money.items()))
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())
+        webhooks = ", ".join(f"{count} {kind}" for kind, count in self.webhooks.most_common())
         return (
-            f"{self.kinds.total()} payments of the last {spoken(look_back)} are gaps already: {kinds}.",
+            f"{self.kinds.total()} payments of the last {spoken(look_back)} are gaps already: {kinds}."
+            if kinds
+            else "",
+            f"The log of webhooks of the last {spoken(look_back)} has more: {webhooks}." if webhooks else "",
             f"Money at risk: {money or 'unknown'}.",
             f"Oldest: paid {spoken(now - self.oldest)} ago." if self.oldest else "",
             "They are from before the installation: listed by `paidwatch check`, not followed and not changed.",
@@ -62,7 +76,7 @@ class History:
 class Reconcile:
     """The net below triggers and notifications."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what it needs, and whom it tells what
         self,
         *,
         database: Database,
@@ -73,6 +87,7 @@ class Reconcile:
         on_look: Callable[[], None],
         on_news: Callable[[], None],
         on_told: Callable[[], None],
+        detect: Detect,
     ) -> None:
         """Bind the database, and whom to tell of every look, of new watches, and of what is to be delivered."""
         self._database = database
@@ -81,6 +96,7 @@ class Reconcile:
         self._log = log
         self._audit = audit
         self._on_told = on_told
+        self._detect = detect
         self._on_look = on_look
         self._on_news = on_news
 
@@ -88,7 +104,8 @@ class Reconcile:
         """On every connect: watch what is unwatched and judge every open gap anew; return how many watches are new."""
         policy = self._policy()
         fresh = await self._watch_paid(policy, found.installed_at if found.baseline_at is None else None)
-        if found.baseline_at is None:
+        unlogged = await self._database.write(self._detect.catch_up)
+        if found.baseline_at is None or unlogged:
             await self._baseline(policy)
         await self._database.write(lambda session: session.rows("wake_gaps"))
         return fresh
@@ -100,17 +117,19 @@ class Reconcile:
             await anyio.sleep((every or _UNHURRIED).total_seconds())
             self._status.busy(WORKER, LIMIT)
             if every:
-                await self._look()
+                await self.look()
             if await self._audit.run_due() is not None:
                 self._on_told()
             await self._purge()
             self._status.beat(WORKER)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """Look for what no trigger told of. Raises DatabaseError."""
         policy = self._policy()
         # Rows of the inbox whose ring was lost (the queue was full, say) are not to wait for the next ring.
         self._on_look()
-        if await self._watch_paid(policy, None):
+        unread = await self._detect.look()
+        if await self._watch_paid(policy, None) or unread:
             self._on_news()
 
     async def _watch_paid(self, policy: Policy, news_since: datetime | None) -> int:
@@ -128,14 +147,15 @@ class Reconcile:
 
         async def body(session: Session) -> int:
             history = History()
-            now: datetime | None = None
-            while (batch := await self._judge_readable(session, policy, history)) is not None:
-                now = batch
-            if now is not None and history.kinds:
+            while await self._judge_readable(session, policy, history) is not None:
+                pass
+            history.add_webhooks(await self._detect.past(session))
+            if history.kinds or history.webhooks:
+                now = await session.value("transaction_now")
                 lines = [line for line in history.lines(now, policy.look_back) if line]
                 await session.rows("open_digest", "baseline", "", lines, list(policy.channels))
             await session.rows("baseline_done")
-            return history.kinds.total()
+            return history.kinds.total() + history.webhooks.total()
 
         gaps = await self._database.write(body, limit=LIMIT)
         self._log.info("baseline.done", "the first run took the past as it is", gaps=gaps)
@@ -186,6 +206,10 @@ class Reconcile:
         policy = self._policy()
         await self._purge_by("purge_closed", policy.keep_closed)
         await self._purge_by("purge_attempts", policy.keep_attempts)
+        await self._purge_by("purge_webhooks", policy.keep_webhooks)
+        await self._purge_by("purge_claims", policy.keep_closed)
+        # What reconciliation looks back at would be read again.
+        await self._purge_by("purge_readings", max(policy.keep_closed, 2 * policy.look_back))
 
     async def _purge_by(self, statement: str, keep: timedelta) -> None:
         """Remove in small batches with pauses, so that nobody notices."""

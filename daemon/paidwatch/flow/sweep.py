@@ -18,7 +18,7 @@ from paidwatch.flow import storm
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.storm import Fresh
 from paidwatch.log import Log
-from paidwatch.store import alerts, watches
+from paidwatch.store import alerts, claims, watches
 from paidwatch.store.alerts import Event, Further, Seen, Stand
 from paidwatch.store.pool import Database, Session
 
@@ -49,10 +49,17 @@ class Sweep:
 
     async def follow(self) -> None:
         """Plan the next looks anew where the owner's choices changed. Raises DatabaseError."""
-        policy = self._policy()
-        if policy is not self._known:
-            await self._database.write(lambda session: alerts.look_again(session, policy.channels))
-            self._known = policy
+        policy, known = self._policy(), self._known
+        if policy is known:
+            return
+
+        async def body(session: Session) -> None:
+            await alerts.look_again(session, policy.channels)
+            if known is not None and policy.machine() != known.machine():
+                await session.rows("wake_gaps")
+
+        await self._database.write(body)
+        self._known = policy
 
     async def run(self) -> Swept:
         """Look at one batch of what is due. Raises DatabaseError; then nothing was written."""
@@ -109,12 +116,16 @@ async def sweep(session: Session, now: datetime, policy: Policy) -> Swept:
 
 
 async def _expire_gaps(session: Session, now: datetime, policy: Policy) -> list[Event]:
-    """Close the watches of what is open for too long: paidwatch follows it no further."""
+    """Close the watches, and the stories of webhooks, that are open for too long: they are followed no further."""
+    quiet = storm.quiet_until(policy, now)
     payments = await alerts.gaps_to_expire(session, now, policy.expire, BATCH)
     closed = await watches.close_watches(
-        session, dict.fromkeys(payments, (Outcome.EXPIRED.value, now)), quiet_until=storm.quiet_until(policy, now)
+        session, dict.fromkeys(payments, (Outcome.EXPIRED.value, now)), quiet_until=quiet
     )
-    return [Event(alert_id=it.alert_id, what=Act.EXPIRE) for it in closed if it.alert_id is not None]
+    stories = await claims.to_expire(session, now, policy.expire, BATCH - len(payments))
+    over = await claims.close(session, dict.fromkeys(stories, Outcome.EXPIRED.value), quiet_until=quiet)
+    ended = [*(it.alert_id for it in closed), *(it.alert_id for it in over)]
+    return [Event(alert_id=number, what=Act.EXPIRE) for number in ended if number is not None]
 
 
 def _stand(seen: Seen, found: Look) -> Stand:

@@ -8,7 +8,7 @@ from paidwatch.core.model import Outcome
 from paidwatch.core.story import TEST, State
 from paidwatch.core.text import stamp
 from paidwatch.errors import Refused
-from paidwatch.store import alert_acts, alerts, timeline, watches
+from paidwatch.store import alert_acts, alerts, claims, timeline, watches
 from paidwatch.store.alert_acts import Found, Silenced, Wanted
 from paidwatch.store.alerts import Event
 from paidwatch.store.pool import Database, Session
@@ -83,22 +83,26 @@ class Tend:
 
         async def body(session: Session) -> int:
             payments = await alert_acts.open_members(session, alert_id)
+            stories = await claims.of_alert(session, alert_id)
             found = await _open(session, alert_id, Act.DISMISS)
-            if payments and not members:
-                message = f"alert {alert_id} is an incident of {len(payments)} open gaps"
+            inside = len(payments) + sum(1 for one in stories.values() if one != alert_id)
+            if inside and not members:
+                message = f"alert {alert_id} is an incident of {inside} open gaps"
                 raise Refused(message, remedy="Dismiss single ones, or all of them with --members.")
             now = await self._now(session)
-            if found.payment_id is None:
+            if found.payment_id is None and alert_id not in stories.values():
                 # The incident before its members, or their end would end it in another way.
                 await self._resolve(session, alert_id, now)
                 # Who joined until it was locked.
                 payments |= await alert_acts.open_members(session, alert_id)
-            else:
+                stories |= await claims.of_alert(session, alert_id)
+            elif found.payment_id is not None:
                 payments = {found.payment_id: alert_id}
             await watches.close_watches(session, dict.fromkeys(payments, (Outcome.DISMISSED.value, now)))
+            await claims.close(session, dict.fromkeys(stories, Outcome.DISMISSED.value))
             # Where the watch was closed already.
             await self._resolve(session, alert_id, now)
-            ended = sorted({alert_id, *payments.values()})
+            ended = sorted({alert_id, *payments.values(), *stories.values()})
             await alerts.note(session, [_event(one, Act.DISMISS, person, person.reason) for one in ended])
             detail = {"alert": alert_id, "reason": person.reason, "alerts": ended}
             await alert_acts.audit(session, actor=person.actor, act="dismiss", about=found, detail=detail)

@@ -149,6 +149,7 @@ def configuration(dsn: str, channels: Mapping[str, str], *, grace: str) -> str:
         "require_corroboration = true",
         "max_per_hour = 1000",
         "max_per_day = 1000",
+        "breaker_share = 0",
         "",
         "[http]",
         'listen = ""',

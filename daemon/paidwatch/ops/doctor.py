@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from paidwatch.core.guards import Mode
 from paidwatch.errors import DatabaseError, NotInstalled, Unfit, Unreachable
 from paidwatch.store import installation
 from paidwatch.store.connect import Target, translated
@@ -74,6 +75,7 @@ class Expected:
     channels: Sequence[str]
     activates: bool
     """`[activation] mode` is auto."""
+    mode: Mode
     limits: Limits
 
 

@@ -3,8 +3,11 @@
 from datetime import timedelta
 from typing import Final
 
+from paidwatch.core.compare import in_words
+from paidwatch.core.guards import Mode
 from paidwatch.core.text import span
 from paidwatch.ops.doctor import Check, Finding, Patient, ok, problem, warning
+from paidwatch.store import ledger
 from paidwatch.store.pool import Row
 
 _MOST: Final = 10_001
@@ -101,6 +104,16 @@ def _inbox(row: Row, patience: timedelta) -> Finding:
     return ok("inbox", what)
 
 
+async def machine(patient: Patient) -> list[Finding]:
+    """How does automatic activation stand?"""
+    mode = patient.expected.mode
+    record, stopped = await ledger.track_record(patient.session)
+    said = f"automatic activation is {in_words(mode, record, stopped)}"
+    if stopped is not None and mode is not Mode.OFF:
+        return [problem("activation", said, "mend the cause, then: paidwatch activation resume")]
+    return [ok("activation", said)]
+
+
 async def deliveries(patient: Patient) -> list[Finding]:
     """Does every channel get what it is to be told?"""
     findings: list[Finding] = []
@@ -148,6 +161,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("notifications", queue),
     ("doorbell", bell),
     ("inbox", work),
+    ("activation", machine),
     ("deliveries", deliveries),
     ("channels", channels),
 )

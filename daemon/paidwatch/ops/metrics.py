@@ -19,6 +19,7 @@ OTHER = "other"
 """Stands for a channel that is not configured (any more), so that no name from a row becomes a series."""
 
 _DELIVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 300, 900, 3600, 14400, 86400)
+_ANSWER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5)
 _ACTIVATION_BUCKETS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 14400, 86400, 259200, 604800)
 
 
@@ -45,6 +46,28 @@ class ActivationResult(StrEnum):
     FAILED = "failed"
 
 
+class WebhookResult(StrEnum):
+    """How one request of a provider ended."""
+
+    ACCEPTED = "accepted"
+    DUPLICATE = "duplicate"
+    UNREADABLE = "unreadable"
+    BAD_SIGNATURE = "bad_signature"
+    LIMITED = "limited"
+    """Too much at once; nothing was kept."""
+    NO_SECRET = "no_secret"  # noqa: S105  a word of a label
+    AWAY = "away"
+    """The database did not take it; nothing was kept."""
+
+
+class ForwardResult(StrEnum):
+    """How one attempt to pass a webhook on ended."""
+
+    PASSED = "passed"
+    RETRY = "retry"
+    DEAD = "dead"
+
+
 class Metrics:
     """The counters the flow writes, beside the gauges that are read from the status board at every scrape."""
 
@@ -52,6 +75,7 @@ class Metrics:
         """Create every series; `channels` are the configured names."""
         self._registry = registry = CollectorRegistry(auto_describe=True)
         self._channels: frozenset[str] = frozenset()
+        self._providers: frozenset[str] = frozenset()
 
         self._drained = Counter("paidwatch_inbox_drained_rows", "Inbox rows taken in.", registry=registry)
         self._rings = Counter("paidwatch_rings", "Rings of the doorbell heard.", registry=registry)
@@ -88,6 +112,26 @@ class Metrics:
         self._activations = Counter(
             "paidwatch_activations", "Attempts of paidwatch to activate.", ["result"], registry=registry
         )
+        self._webhooks = Counter(
+            "paidwatch_webhooks", "Webhooks that providers sent.", ["provider", "result"], registry=registry
+        )
+        self._answers = Histogram(
+            "paidwatch_webhook_answer_seconds",
+            "From a webhook being there to its answer.",
+            ["provider"],
+            buckets=_ANSWER_BUCKETS,
+            registry=registry,
+        )
+        self._forwards = Counter(
+            "paidwatch_forwards", "Attempts to pass a webhook on.", ["provider", "result"], registry=registry
+        )
+        self._forward_latency = Histogram(
+            "paidwatch_forward_latency_seconds",
+            "From the receipt of a webhook to the application taking it.",
+            ["provider"],
+            buckets=_DELIVERY_BUCKETS,
+            registry=registry,
+        )
         Info("paidwatch_build", "The running program.", registry=registry).info({"version": version})
         registry.register(_StatusCollector(status))
 
@@ -108,6 +152,30 @@ class Metrics:
             self._down.labels(channel)
             for result in DeliveryResult:
                 self._deliveries.labels(channel, result.value)
+
+    def configure_providers(self, providers: Iterable[str]) -> None:
+        """Take the names of the providers of a (re)loaded configuration; counts of former ones stay."""
+        self._providers = frozenset(providers)
+        for provider in sorted(self._providers):
+            self._answers.labels(provider)
+            self._forward_latency.labels(provider)
+            for result in WebhookResult:
+                self._webhooks.labels(provider, result.value)
+            for forwarded in ForwardResult:
+                self._forwards.labels(provider, forwarded.value)
+
+    def webhook(self, provider: str, result: WebhookResult, took: timedelta) -> None:
+        """A request of a provider was answered, `took` after its body was there."""
+        name = provider if provider in self._providers else OTHER
+        self._webhooks.labels(name, result.value).inc()
+        self._answers.labels(name).observe(max(took.total_seconds(), 0))
+
+    def forwarded(self, provider: str, result: ForwardResult, latency: timedelta | None = None) -> None:
+        """An attempt to pass a webhook on ended; `latency` since its receipt is given when it was taken."""
+        name = provider if provider in self._providers else OTHER
+        self._forwards.labels(name, result.value).inc()
+        if latency is not None:
+            self._forward_latency.labels(name).observe(max(latency.total_seconds(), 0))
 
     def rang(self) -> None:
         """The doorbell rang."""

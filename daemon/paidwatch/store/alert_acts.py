@@ -44,12 +44,14 @@ class Silenced:
 
 
 async def lock(session: Session, alert_id: int) -> Found | None:
-    """Lock an alert, and its watch before it, as everywhere; None: there is none with this number."""
+    """Lock an alert, and its watch or story before it, as everywhere; None: there is none with this number."""
     state = await session.row("alert_state", alert_id)
     if state is None:
         return None
     if state["payment_id"] is not None:
         await session.rows("lock_watch", state["payment_id"])
+    if state["reference"] is not None:
+        await session.rows("claims_of_alert", alert_id)
     row = await session.row("lock_alert", alert_id)
     if row is None:
         return None

@@ -24,6 +24,8 @@ class Listed:
     outcome: str | None
     severity: str
     payment_id: str | None
+    reference: str | None
+    """What a story of webhooks is about, see core.evidence; None: it is about something else."""
     user_id: str | None
     user_label: str | None
     plan_id: str | None

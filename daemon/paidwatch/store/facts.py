@@ -79,6 +79,7 @@ def _evidence(row: Row) -> Evidence:
         acted_at=row["acted_at"],
         act=row["act"],
         ledger_at=row["ledger_at"],
+        undone_at=row["undone_at"],
         newer_payment_id=row["newer_payment_id"],
         newer_rank=row["newer_rank"],
         newer_plan_id=row["newer_plan_id"],
@@ -88,5 +89,8 @@ def _evidence(row: Row) -> Evidence:
         webhook_error=row["webhook_error"],
         webhook_valid=row["webhook_valid"],
         webhook_paid=row["webhook_signed"],
+        webhook_paid_at=row["webhook_paid_at"],
+        webhook_moving_at=row["webhook_moving_at"],
+        webhook_short_at=row["webhook_short_at"],
         webhooks_watched=row["webhooks_watched"],
     )

@@ -36,6 +36,7 @@ def script(mapping: Mapping[str, object]) -> str:
             _file("triggers.sql"),
             _file("install/20_views.sql"),
             _file("install/30_writes.sql"),
+            _file("install/35_webhook_log.sql"),
             _file("install/40_attach.sql"),
             f"SELECT paidwatch.attach({quoted});",
             _file("install/50_facts.sql"),
@@ -83,7 +84,13 @@ async def install(target: Target, mapping: Mapping[str, object], *, create_table
         with translated():
             await _refuse_downgrade(session)
             if create_tables:
+
+                def told(_connection: object, message: Any) -> None:  # noqa: ANN401  asyncpg's callback
+                    tell(str(message.message))
+
+                connection.add_log_listener(told)
                 await _in_tries(connection, _file("install/webhook_logs.sql"), tell)
+                connection.remove_log_listener(told)
             await _in_tries(connection, script(mapping), tell)
             with anyio.fail_after(BUILD.total_seconds()):
                 while not await session.value("index_turn"):  # noqa: ASYNC110  another session gives it

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from paidwatch import __version__
+from paidwatch.core.compare import Course, Record, Shadow, compare
 from paidwatch.core.grant import Grant
-from paidwatch.core.guards import GuardResult, Usage
-from paidwatch.store.pool import Session
+from paidwatch.core.guards import Actor, Guard, GuardResult, Usage
+from paidwatch.core.model import Outcome, Rules
+from paidwatch.store.pool import Row, Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,31 +23,85 @@ class Claim:
     actor: str
     reason: str
     attempts: int
+    strategy: str = "sql"
+    forced: frozenset[Guard] = frozenset()
+    """The guards that a person overrode."""
 
 
-async def usage(session: Session, user_id: str, *, apart_from: int | None = None) -> Usage:
-    """Return what automatic activation did lately, without the claim `apart_from`."""
-    row = await session.one("usage", user_id, apart_from)
-    return Usage(last_hour=row["hour"], last_day=row["day"], user_last_day=row["user_day"])
+async def usage(
+    session: Session, user_id: str, *, apart_from: int | None = None, shadows: bool = False
+) -> tuple[Usage, bool]:
+    """Return what automatic activation did lately, without the claim `apart_from`, and whether the breaker is open.
+
+    With `shadows` what was only recorded counts as well: in shadow mode it stands for what would have been done.
+    """
+    row = await session.one("usage", user_id, apart_from, shadows)
+    used = Usage(last_hour=row["hour"], last_day=row["day"], user_last_day=row["user_day"])
+    return used, row["breaker_open"]
 
 
 async def claim(
-    session: Session, *, payment_id: str, user_id: str, actor: str, reason: str, guards: Sequence[GuardResult]
+    session: Session,
+    *,
+    payment_id: str,
+    user_id: str,
+    actor: str,
+    reason: str,
+    guards: Sequence[GuardResult],
+    strategy: str = "sql",
+    forced: frozenset[Guard] = frozenset(),
 ) -> int | None:
     """Claim a payment; None if it was claimed or granted before."""
     found: int | None = await session.value(
-        "claim_activation", payment_id, user_id, actor, reason, guards_as_json(guards), __version__
+        "claim_activation",
+        payment_id,
+        user_id,
+        actor,
+        reason,
+        guards_as_json(guards),
+        __version__,
+        strategy,
+        sorted(guard.value for guard in forced),
     )
     return found
 
 
-async def record_shadow(
-    session: Session, *, payment_id: str, user_id: str, reason: str, guards: Sequence[GuardResult], grant: Grant
-) -> None:
-    """Record what automatic activation would have written."""
+async def shadowed(session: Session, payments: Sequence[str]) -> frozenset[str]:
+    """Return those payments for which a shadow activation is recorded."""
+    return frozenset(row["payment_id"] for row in await session.rows("shadowed", list(payments)))
+
+
+async def record_shadow(session: Session, *, grant: Grant, strategy: str, guards: Sequence[GuardResult]) -> None:
+    """Record what automatic activation would have written, without writing or locking anything of the application.
+
+    Raises Unreadable, and the transaction goes on, where the application's columns would not take it.
+    """
+    arguments = (grant.payment_id, grant.user_id, strategy, guards_as_json(guards), planned_as_json(grant), __version__)
+
+    async def record() -> None:
+        await session.rows("record_shadow", *arguments)
+
+    await session.attempt(record)
+
+
+async def compare_shadows(session: Session, payments: Sequence[str], rules: Rules) -> None:
+    """Hold the shadow activations of payments whose watch was just closed against what happened."""
+    rows = await session.rows("shadows_to_compare", list(payments))
+    if not rows:
+        return
+    found = [(row["activation_id"], compare(_shadow(row), _course(row), rules)) for row in rows]
     await session.rows(
-        "record_shadow", payment_id, user_id, reason, guards_as_json(guards), as_json(dict(grant.user)), __version__
+        "record_comparisons",
+        [number for number, _ in found],
+        [comparison.was_right for _, comparison in found],
+        [comparison.said for _, comparison in found],
     )
+
+
+async def track_record(session: Session) -> tuple[Record, str | None]:
+    """Return the track record of shadow mode, and why the breaker is open (None: it is not)."""
+    row = await session.one("track_record")
+    return Record(right=row["right_ones"], compared=row["compared"]), row["stopped"]
 
 
 async def claimed(session: Session, most: int) -> list[Claim]:
@@ -58,6 +114,8 @@ async def claimed(session: Session, most: int) -> list[Claim]:
             actor=row["actor"],
             reason=row["reason"],
             attempts=row["attempts"],
+            strategy=row["strategy"],
+            forced=frozenset(Guard(name) for name in row["forced"]),
         )
         for row in await session.rows("claimed_activations", most)
     ]
@@ -109,10 +167,41 @@ async def retry(session: Session, activation_id: int, after: timedelta, error: s
 
 
 async def audit(
-    session: Session, *, actor: str, act: str, payment_id: str, user_id: str | None, detail: Mapping[str, object]
+    session: Session, *, actor: str, act: str, payment_id: str | None, user_id: str | None, detail: Mapping[str, object]
 ) -> None:
     """Append to the audit."""
     await session.rows("audit", actor, act, payment_id, user_id, as_json(dict(detail)), __version__)
+
+
+def planned_as_json(grant: Grant) -> str:
+    """Return a grant for the ledger: what is to be written, in canonical words."""
+    return as_json(
+        {
+            "payment_id": grant.payment_id,
+            "user_id": grant.user_id,
+            "user": dict(grant.user),
+            "event_type": grant.event_type,
+            "event_data": dict(grant.event_data),
+            "external_id": grant.external_id,
+        }
+    )
+
+
+def _shadow(row: Row) -> Shadow:
+    return Shadow(at=row["claimed_at"], tier=row["tier"], paid_until=row["paid_until"])
+
+
+def _course(row: Row) -> Course:
+    return Course(
+        outcome=Outcome(row["outcome"]),
+        at=row["closed_at"],
+        done_by=None if row["done_by"] is None else Actor.of(row["done_by"]),
+        user_exists=row["user_exists"],
+        tier=row["now_tier"],
+        tier_watched=bool(row["tier_watched"]),
+        paid_until=row["now_paid_until"],
+        paid_until_watched=bool(row["paid_until_watched"]),
+    )
 
 
 def guards_as_json(guards: Sequence[GuardResult]) -> str:

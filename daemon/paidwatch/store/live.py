@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from paidwatch.store import report
+from paidwatch.core.compare import in_words
+from paidwatch.core.guards import Mode
+from paidwatch.store import ledger, report
 from paidwatch.store.pool import Row, Session
 from paidwatch.store.report import Watcher
 
@@ -109,12 +111,15 @@ class Frame:
     """For how long a verdict has been due."""
     speed: Speed | None
     watcher: Watcher
+    activation: str
+    """How automatic activation stands: `shadow, would have been right 41 of 41`."""
 
 
-async def frame(session: Session, channels: Sequence[str], today: datetime, most: int) -> Frame:
+async def frame(session: Session, channels: Sequence[str], today: datetime, most: int, mode: Mode) -> Frame:
     """Take one look; lists hold at most `most`. Raises DatabaseError."""
     async with report.snapshot(session):
         state = await session.one("live_state", today)
+        record, stopped = await ledger.track_record(session)
         return Frame(
             now=state["now"],
             count=state["gaps"],
@@ -129,6 +134,7 @@ async def frame(session: Session, channels: Sequence[str], today: datetime, most
             overdue=state["overdue"],
             speed=_speed(state),
             watcher=await report.watcher(session),
+            activation=in_words(mode, record, stopped),
         )
 
 

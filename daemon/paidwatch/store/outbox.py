@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from paidwatch.core.compare import Record, in_words
+from paidwatch.core.guards import Mode
 from paidwatch.core.model import Outcome
 from paidwatch.core.render import line_of
 from paidwatch.core.routing import Severity
-from paidwatch.core.story import BUNDLES, INCIDENT, Incident, State, Story
+from paidwatch.core.story import BUNDLES, INCIDENT, Incident, State, Story, Webhooks
 from paidwatch.errors import DeliveryError
 from paidwatch.ports import Receipt
 from paidwatch.store import incidents
@@ -71,17 +73,21 @@ class Told:
     """The channel was held to be down until now."""
 
 
-async def claim(session: Session, channel: str, *, lease: str, span: timedelta, most: int) -> list[Due]:
-    """Lease what is due on one channel, with the story as it is at this moment."""
+async def claim(
+    session: Session, channel: str, *, lease: str, span: timedelta, most: int, mode: Mode | None = None
+) -> list[Due]:
+    """Lease what is due on one channel, with the story as it is at this moment, and how `mode` stands."""
     rows = await session.rows("claim_deliveries", channel, span, lease, most, INCIDENT_PAUSE)
     grouped = await incidents.of(session, [row["alert_id"] for row in rows if row["kind"] == INCIDENT])
     members: defaultdict[int, list[tuple[Member, Story]]] = defaultdict(list)
     for row in rows:
         if row["member_of"] is not None:
             member = Member(delivery_id=row["delivery_id"], revision=row["revision"])
-            members[row["member_of"]].append((member, _story(row, grouped)))
+            members[row["member_of"]].append((member, _story(row, grouped, mode)))
     return [
-        _due(row, lease, _story(row, grouped), members[row["delivery_id"]]) for row in rows if row["member_of"] is None
+        _due(row, lease, _story(row, grouped, mode), members[row["delivery_id"]])
+        for row in rows
+        if row["member_of"] is None
     ]
 
 
@@ -192,7 +198,8 @@ def _urgency(story: Story) -> tuple[bool, datetime]:
     return story.state is State.RESOLVED, story.opened_at
 
 
-def _story(row: Row, grouped: Mapping[int, Incident]) -> Story:
+def _story(row: Row, grouped: Mapping[int, Incident], mode: Mode | None) -> Story:
+    record = Record(right=row["right_ones"], compared=row["compared"])
     return Story(
         alert_id=str(row["alert_id"]),
         kind=row["kind"],
@@ -224,12 +231,30 @@ def _story(row: Row, grouped: Mapping[int, Incident]) -> Story:
         noticed_at=row["noticed_at"],
         due_at=row["grace_until"],
         cause=row["cause"],
+        webhooks=_webhooks(row),
         sharing=row["sharing"],
         detail=row["detail"],
+        mode="" if mode is None else in_words(mode, record, row["stopped"]),
         activation=tuple(row["notes"]) if row["payment_id"] is not None else (),
+        proposed=row["proposed"],
+        activation_id=row["activation_id"],
         delay=row["delay"],
         digest=tuple(row["notes"]) if row["payment_id"] is None else (),
         incident=grouped.get(row["alert_id"]),
         about_channel=row["about_channel"],
         waiting=row["waiting"],
+    )
+
+
+def _webhooks(row: Row) -> Webhooks | None:
+    if not row["webhooks"]:
+        return None
+    return Webhooks(
+        count=row["webhooks"],
+        first_at=row["webhook_first_at"],
+        last_at=row["webhook_last_at"],
+        paid_at=row["webhook_paid_at"],
+        moving_at=row["webhook_moving_at"],
+        bad_at=row["webhook_bad_at"],
+        failed_at=row["webhook_failed_at"],
     )

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from paidwatch.core.model import Facts, GapKind
+from paidwatch.core.model import Facts, GapKind, Rules
 from paidwatch.core.routing import Severity
-from paidwatch.store import incidents
+from paidwatch.store import incidents, ledger
 from paidwatch.store.facts import read_facts
 from paidwatch.store.pool import Session
 
@@ -43,6 +43,8 @@ class NewGap:
     delay: str
     notes: Sequence[str]
     severity: Severity
+    proposed: bool
+    """A person may say yes to an activation."""
     plan_id: str | None
     method: str | None
     amount: Decimal | None
@@ -126,6 +128,7 @@ async def open_gaps(session: Session, gaps: Sequence[NewGap], *, first_reminder:
         [notes_as_json(gap.notes) for gap in gaps],
         [gap.amount for gap in gaps],
         [gap.currency for gap in gaps],
+        [gap.proposed for gap in gaps],
     )
     return [
         Told(
@@ -141,10 +144,15 @@ async def open_gaps(session: Session, gaps: Sequence[NewGap], *, first_reminder:
 
 
 async def close_watches(
-    session: Session, outcomes: Mapping[str, tuple[str, datetime]], *, quiet_until: datetime | None = None
+    session: Session,
+    outcomes: Mapping[str, tuple[str, datetime]],
+    *,
+    quiet_until: datetime | None = None,
+    rules: Rules | None = None,
 ) -> list[Closed]:
     """Close watches with (outcome, since when) and resolve their alerts, and incidents that are over with them.
 
+    What was recorded of them in shadow mode is held against what happened, by `rules` or the usual ones.
     `quiet_until` is the end of the quiet hours, in which what is of low severity says nothing; None outside them.
     """
     if not outcomes:
@@ -158,6 +166,7 @@ async def close_watches(
     )
     members = [row["alert_id"] for row in rows if row["incident_id"] is not None]
     await incidents.members_ended(session, members, quiet_until=quiet_until)
+    await ledger.compare_shadows(session, list(outcomes), rules or Rules())
     return [
         Closed(
             payment_id=row["payment_id"],

@@ -10,6 +10,10 @@ from tests.channels.fakes.http import Received, Service, utf16
 
 LIVE = re.compile(r"<(?!!date\^-?\d+\^[^|<>]*\|[^|<>]*>)[^>]*>?")
 """Everything in angle brackets is a mention or a link, except a date."""
+OWN = re.compile(
+    r"<https://pay\.example\.org/act/[\w.-]+\|[A-Za-z ]+>|(?<=\nApprove: )https://pay\.example\.org/act/[\w.-]+$"
+)
+"""The one link that may be alive: paidwatch's own, with constant words, or at the very end of a text."""
 MOST_IN_ALL = 13_000
 
 
@@ -126,6 +130,7 @@ def violations(payload: dict[str, Any]) -> list[str]:
     texts = [payload.get("text", ""), *(text["text"] for text in texts_of(payload))]
     if sum(utf16(text) for text in texts) > MOST_IN_ALL:
         found.append("longer than Slack takes")
+    texts = [OWN.sub("", text) for text in texts]
     found += [f"live: {text!r}" for text in texts if LIVE.search(text)]
     found += [f"a link: {text!r}" for text in texts if "://" in text]
     return found

@@ -1,0 +1,265 @@
+"""Settle: what a webhook that was kept is worth, in one transaction with its row in the application's log.
+
+A webhook is believed if its body is JSON and its signature is right. One like an earlier one that was believed changes
+nothing. One that was not believed can come again, or be read again once the secret is corrected, and be believed then:
+its signature is judged as of the moment at which it came.
+
+The application's log is written behind a savepoint and without waiting for locks: where that fails, the rest stands,
+and the log is told later.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, TypeVar
+
+from paidwatch.core.webhook import Reading, Signature
+from paidwatch.errors import DatabaseError
+from paidwatch.providers import Provider
+from paidwatch.providers.parsing import Unreadable, parse
+from paidwatch.store import webhooks
+from paidwatch.store.pool import Session
+from paidwatch.store.webhooks import Entry, Forward, Headers, Kept, Raw, Settled, State, Unsettled, Verdict
+
+T = TypeVar("T")
+
+ALWAYS_KEPT: Final = frozenset({"content-type", "user-agent"})
+"""Headers that are kept of every provider's webhooks, beside its own."""
+MOST_FAILURES: Final = 3
+"""After so many rows that the application's log does not take, it is its table, and not the rows."""
+GONE: Final = "the provider is not in the configuration any more"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One provider as the receiver needs it."""
+
+    provider: Provider
+    has_secret: bool
+    forwards: bool
+    """What is believed is passed on to the application."""
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Return the headers that are kept; no other one is."""
+        return self.provider.kept_headers | ALWAYS_KEPT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What one webhook is worth by itself."""
+
+    readable: bool
+    signature: Signature | None
+    """None: its provider is not configured any more."""
+    problem: str
+    """Why it is not believed, in constant words; "" where it is."""
+    reading: Reading | None = field(repr=False)
+    dedupe_key: str | None
+
+    @property
+    def believed(self) -> bool:
+        """Say whether it counts."""
+        return not self.problem
+
+
+def kept_headers(source: Source, headers: Headers) -> Headers:
+    """Return the headers that are kept, in their order."""
+    kept = source.kept
+    return [(name, value) for name, value in headers if name in kept]
+
+
+def judge(source: Source | None, raw: Raw, received_at: datetime) -> Judged:
+    """Check the signature and read the body, as of the moment at which it came."""
+    if source is None:
+        return Judged(readable=True, signature=None, problem=GONE, reading=None, dedupe_key=None)
+    provider, headers = source.provider, _by_name(raw.headers)
+    signature = provider.verify(headers, raw.body, received_at)
+    try:
+        payload = parse(raw.body)
+    except Unreadable as error:
+        return Judged(readable=False, signature=signature, problem=str(error), reading=None, dedupe_key=None)
+    reading = provider.read(payload, headers)
+    valid = signature is Signature.VALID
+    return Judged(
+        readable=True,
+        signature=signature,
+        problem="" if valid else signature.value,
+        reading=reading,
+        dedupe_key=provider.dedupe_key(reading, raw.body) if valid else None,
+    )
+
+
+async def settle(
+    session: Session,
+    arrivals: Sequence[tuple[Kept, Raw, Judged]],
+    sources: Mapping[str, Source],
+    *,
+    log: bool,
+) -> tuple[dict[int, Settled], DatabaseError | None]:
+    """Write what becomes of webhooks; return that, and why the application's log could not be told.
+
+    With `log` false it is not even tried. What somebody else settled meanwhile is not in the answer.
+    """
+    settled = await webhooks.settle(
+        session, [_verdict(kept, judged, sources.get(raw.provider)) for kept, raw, judged in arrivals]
+    )
+    entries = {
+        kept.webhook_id: entry_of(raw, judged, kept.received_at, settled[kept.webhook_id])
+        for kept, raw, judged in arrivals
+        if kept.webhook_id in settled and settled[kept.webhook_id].state is not State.DUPLICATE
+    }
+    failed = await tell_log(session, entries) if log else None
+    if entries and (not log or failed is not None):
+        await webhooks.mark_unlogged(session, list(entries))
+    if any(it.forward is Forward.DUE for it in settled.values()):
+        await session.rows("ring_outbox")
+    return settled, failed
+
+
+async def tell_log(session: Session, entries: Mapping[int, Entry]) -> DatabaseError | None:
+    """Write rows into the application's log, all or none; return why that failed, and then nothing was written."""
+    if not entries:
+        return None
+    try:
+        await session.attempt(lambda: webhooks.log(session, entries))
+    except DatabaseError as error:
+        return error
+    return None
+
+
+async def finish(
+    session: Session, found: Sequence[Unsettled], sources: Mapping[str, Source]
+) -> tuple[int, DatabaseError | None]:
+    """Settle what a crash or a locked table left; return how much that was, and why the log could not be told."""
+    judged = {
+        it.webhook_id: judge(sources.get(it.raw.provider), it.raw, it.received_at)
+        for it in found
+        if it.state is State.RECEIVED or it.log_id is None
+    }
+    fresh = [
+        (Kept(webhook_id=it.webhook_id, received_at=it.received_at), it.raw, judged[it.webhook_id])
+        for it in found
+        if it.state is State.RECEIVED
+    ]
+    settled, _failed = await settle(session, fresh, sources, log=False) if fresh else ({}, None)
+    new: dict[int, Entry] = {}
+    known: dict[int, tuple[str, Entry]] = {}
+    for it in found:
+        standing = settled.get(it.webhook_id) or Settled(webhook_id=it.webhook_id, state=it.state, forward=it.forward)
+        if it.log_id is None and standing.state is not State.DUPLICATE:
+            entry = entry_of(it.raw, judged[it.webhook_id], it.received_at, standing)
+            new[it.webhook_id] = entry if it.state is State.RECEIVED else _as_it_stands(entry, it)
+        elif it.log_id is not None and it.webhook_id in settled:
+            known[it.webhook_id] = (it.log_id, entry_of(it.raw, judged[it.webhook_id], it.received_at, standing))
+        elif it.log_id is not None:
+            known[it.webhook_id] = (it.log_id, _as_it_stands(_bare(it), it))
+    failed = await _each(new, lambda some: tell_log(session, some))
+    return len(found), await _each(known, lambda some: _tell_again(session, some)) or failed
+
+
+async def _tell_again(session: Session, entries: Mapping[int, tuple[str, Entry]]) -> DatabaseError | None:
+    try:
+        await session.attempt(lambda: webhooks.relog(session, entries))
+    except DatabaseError as error:
+        return error
+    return None
+
+
+async def _each(
+    entries: dict[int, T], tell: Callable[[dict[int, T]], Awaitable[DatabaseError | None]]
+) -> DatabaseError | None:
+    """Tell all together, or, where one of them may be to blame, one by one; return the first thing that went wrong."""
+    failed = await tell(entries) if entries else None
+    if failed is None or len(entries) == 1:
+        return failed
+    failures = 0
+    for number, entry in entries.items():
+        failures += await tell({number: entry}) is not None
+        if failures >= MOST_FAILURES:
+            break
+    return failed if failures else None
+
+
+def entry_of(raw: Raw, judged: Judged, received_at: datetime, settled: Settled) -> Entry:
+    """Return what the application's log is to say."""
+    reading = judged.reading
+    waits = judged.believed and settled.forward is Forward.DUE
+    return Entry(
+        method=raw.provider,
+        type=reading.said if reading else None,
+        status="failed" if judged.problem else "received" if waits else "completed",
+        error=judged.problem or None,
+        reference=reading.reference if reading else None,
+        plan=reading.plan_id if reading else None,
+        user=reading.user_id if reading else None,
+        signature=_signature(raw.headers),
+        valid=None if judged.signature is None else judged.signature is Signature.VALID,
+        headers=_by_name(raw.headers),
+        received_at=received_at,
+        processed_at=None if waits else received_at,
+        payload=raw.body.decode("utf-8", "replace") if judged.readable else None,
+    )
+
+
+def _bare(it: Unsettled) -> Entry:
+    """Return an entry for a row that is there: only what may have changed of it is written."""
+    return Entry(
+        method=it.raw.provider,
+        type=None,
+        status="",
+        error=None,
+        reference=None,
+        plan=None,
+        user=None,
+        signature=None,
+        valid=None,
+        headers={},
+        received_at=it.received_at,
+        processed_at=None,
+        payload=None,
+    )
+
+
+def _as_it_stands(entry: Entry, it: Unsettled) -> Entry:
+    """Return what the log is to say of a webhook that was settled before: its signature is not judged a second time."""
+    believed = it.state is State.VERIFIED
+    dead = it.forward is Forward.DEAD
+    error = it.problem if not believed else it.last_error if dead else None
+    status = "failed" if dead or not believed else "received" if it.forward is Forward.DUE else "completed"
+    return replace(
+        entry,
+        status=status,
+        error=error,
+        valid=True if it.signature == Signature.VALID else None if it.signature is None else False,
+        processed_at=None if status == "received" else it.forwarded_at or it.received_at,
+    )
+
+
+def _verdict(kept: Kept, judged: Judged, source: Source | None) -> Verdict:
+    reading = judged.reading
+    return Verdict(
+        webhook_id=kept.webhook_id,
+        believed=judged.believed,
+        signature=judged.signature or Signature.NO_SECRET,
+        problem=judged.problem,
+        dedupe_key=judged.dedupe_key,
+        reference=reading.reference if reading else None,
+        status=reading.status if reading else None,
+        forwards=source is not None and source.forwards,
+    )
+
+
+def _by_name(headers: Headers) -> dict[str, str]:
+    """Return headers by name; the values of one that stands several times are joined, as HTTP has it."""
+    joined: dict[str, str] = {}
+    for name, value in headers:
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
+
+
+def _signature(headers: Headers) -> str | None:
+    """Return what the signature header says: the one whose name says so, otherwise the first of the provider's own."""
+    own = [(name, value) for name, value in headers if name not in ALWAYS_KEPT]
+    named = [value for name, value in own if name.endswith(("signature", "-sig"))]
+    return next(iter(named or [value for _name, value in own]), None)
