@@ -27,6 +27,14 @@ CROSS JOIN LATERAL (
 ) c
 WHERE i.alert_id = ANY ($1::bigint[]) AND i.kind = 'incident';
 
+-- name: one_at_a_time
+-- Whoever tells of alerts of the same likeness at the same time does so one after the other, each seeing what the ones before
+-- did; held to the end of the transaction. In one order, so that nobody waits in a circle. $1 kinds, $2 methods, $3 error classes.
+SELECT pg_advisory_xact_lock(k.key) FROM (
+    SELECT DISTINCT hashtextextended(concat_ws(chr(31), c.kind, c.method, c.error_class), paidwatch.leadership()) AS key
+    FROM unnest($1::text[], $2::text[], $3::text[]) AS c (kind, method, error_class) ORDER BY 1
+) k;
+
 -- name: alike
 -- What there is already of each kind of likeness: $1 kinds, $2 methods ('' for none), $3 error classes, $4 window, $5 most to count,
 -- $6 alerts that are not counted, as what this transaction opened is not. An open incident is locked, so that it is not ended

@@ -75,7 +75,11 @@ def planted(told: Sink) -> Sections:
         "alerts": {"heartbeat_url": f"{nobody}/{CANARIES['beat']}", "heartbeat_every": "1s"},
         "http": {"listen": "", "token": CANARIES["token"]},
         "providers.nowpayments": {"secret": CANARIES["provider"]},
-        "activation.http": {"url": f"{nobody}/", "headers": {"Authorization": f"Bearer {CANARIES['header']}"}},
+        "activation.http": {
+            "url": f"{nobody}/",
+            "headers": {"Authorization": f"Bearer {CANARIES['header']}"},
+            "body": {"reason": "{reason}"},
+        },
     }
 
 

@@ -121,7 +121,7 @@ def test_several_problems_are_told_as_a_list(tmp_path: Path) -> None:
         ("[log]\nformt = 'json'", "did you mean log.format?"),
         ("[paymets]\ntable = 'x'", "did you mean payments?"),
         ("[database]\nlinger = '1s'", "did you mean daemon.linger?"),
-        ("[retention]\nxyz = 1", "known here: attempts, closed"),
+        ("[retention]\nxyz = 1", "known here: attempts, closed, webhooks"),
         (
             "[channels.ops]\ntype = 'slack'\nurl = 'https://a.example/b'\nthred_id = '1'",
             "did you mean channels.ops.thread_id?",

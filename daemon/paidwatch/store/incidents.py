@@ -46,13 +46,15 @@ async def alike(
 ) -> Mapping[Likeness, Alike]:
     """Return what there is of each likeness: its open incident, and up to `most` alerts that opened within `window`.
 
+    Who else asks about one of them waits for the end of this transaction.
+
     `apart_from` are alerts that are not counted; neither is what this transaction opened.
     """
+    words = [list(column) for column in zip(*((it.kind, it.method, it.error_class) for it in likenesses), strict=True)]
+    await session.rows("one_at_a_time", *words)
     rows = await session.rows(
         "alike",
-        [it.kind for it in likenesses],
-        [it.method for it in likenesses],
-        [it.error_class for it in likenesses],
+        *words,
         window,
         most,
         list(apart_from),

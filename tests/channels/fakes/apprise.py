@@ -9,6 +9,8 @@ from tests.channels.fakes.http import Received, Service
 
 ALIVE = re.compile(r"<|>|://|@\w|\]\(|www\.")
 """A mention, a link or a tag in one service or another."""
+OWN = re.compile(r"^Approve: https://pay\.example\.org/act/[\w.-]+$", re.MULTILINE)
+"""The one link that is meant to be one."""
 
 
 class Told(Service):
@@ -23,7 +25,8 @@ class Told(Service):
         if request.path != self.path:
             return web.Response(status=404)
         said = json.loads(request.body)
-        if len(said["message"]) > 3000 or len(said["title"]) > 150 or ALIVE.search(said["title"] + said["message"]):
+        untrusted = said["title"] + OWN.sub("", said["message"])
+        if len(said["message"]) > 3000 or len(said["title"]) > 150 or ALIVE.search(untrusted):
             return web.Response(status=400)
         self.told.append(said)
         return web.Response(status=200)
