@@ -53,9 +53,9 @@ from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.notify_socket import NotifySocket, Watchdog, watchdog_interval
 from paidwatch.ops.status import Status
-from paidwatch.ports import Application, Transport
+from paidwatch.ports import Application, ProviderApi, Transport
 from paidwatch.store.statements import Statements
-from paidwatch.wiring import destinations_of, policy_of, target_of
+from paidwatch.wiring import apis_of, destinations_of, policy_of, target_of
 
 RECONNECT_WITHIN = timedelta(minutes=2)
 """One try to serve again, its waiting included, takes no longer: the watchdog grants it while the database is away."""
@@ -97,6 +97,7 @@ class Daemon:
         )
         self._transports: list[Transport] = []
         self._application: Application | None = None
+        self._apis: Mapping[str, ProviderApi] = {}
         self._stopping = anyio.Event()
         self._reloaded = Signal()
         self._ready_once = False
@@ -108,6 +109,7 @@ class Daemon:
             self._http = http
             self._transports = await self._build_transports(self._settings, http)
             self._application = await self._build_application(self._settings, http)
+            self._apis = apis_of(self._settings, http)
             stack.push_async_callback(self._close_transports)
             async with anyio.create_task_group() as watchers:
                 await watchers.start(self._heed_signals, watchers.cancel_scope, http, name="signals")
@@ -154,6 +156,7 @@ class Daemon:
             mapping=self._settings.mapping(),
             policy=lambda: self._policy,
             providers=lambda: self._front.choices.providers,
+            apis=lambda: self._apis,
             transports=lambda: self._transports,
             application=lambda: self._application,
             http=self._http,
@@ -218,7 +221,7 @@ class Daemon:
         else:
             self._adopt(fresh)
             self._settings, self._policy, self._transports = fresh, policy_of(fresh), transports
-            self._application = application
+            self._application, self._apis = application, apis_of(fresh, http)
             self._front.adopt(fresh, choices)
             self._metrics.configure(fresh.channels)
             self._reloaded.ring()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from paidwatch.core.answer import Answer, Unanswered
 from paidwatch.core.model import Notice
 
 
@@ -119,4 +120,22 @@ class Application(Protocol):
 
     async def activate(self, ask: Ask) -> Reply:
         """Ask for one activation; never raises, and ends within `timeout`."""
+        ...
+
+
+class ProviderApi(Protocol):
+    """A payment provider that can be asked about one payment."""
+
+    @property
+    def name(self) -> str:
+        """The NAME of its section."""
+        ...
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The payment methods that come through it, in small letters."""
+        ...
+
+    async def ask(self, reference: str) -> Answer | Unanswered:
+        """Ask about one payment by the provider's id of it; never raises, and ends within 5 seconds."""
         ...

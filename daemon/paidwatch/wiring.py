@@ -22,8 +22,11 @@ from paidwatch.store.connect import Target
 from paidwatch.web.success import SuccessPage
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from paidwatch.flow.forward import Destination
     from paidwatch.flow.settle import Source
+    from paidwatch.ports import ProviderApi
 
 _ANY_TIME: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -125,7 +128,30 @@ def _quiet(text: str, zone: ZoneInfo) -> QuietHours:
 
 def providers_of(settings: Settings) -> dict[str, Provider]:
     """Return every configured provider by its NAME; raises ConfigError for a certificate that is none."""
-    return {name: build(name, _provider(name, section)) for name, section in settings.providers.items()}
+    return {name: provider_of(name, section) for name, section in settings.providers.items()}
+
+
+def provider_of(name: str, section: ProviderSection) -> Provider:
+    """Return one configured provider; raises ConfigError for a certificate that is none."""
+    return build(name, _provider(name, section))
+
+
+def apis_of(settings: Settings, session: "aiohttp.ClientSession") -> "dict[str, ProviderApi]":
+    """Return the providers that can be asked about a payment, by their NAMEs."""
+    from paidwatch.providers.apis import build_api  # noqa: PLC0415 - not needed by commands, which start fast
+
+    made = {
+        name: build_api(
+            name,
+            Kind(kind_of(name, section)),
+            methods=frozenset(method.lower() for method in section.methods),
+            key=section.api_key,
+            url=section.api_url,
+            session=session,
+        )
+        for name, section in settings.providers.items()
+    }
+    return {name: api for name, api in made.items() if api is not None}
 
 
 def sources_of(settings: Settings, providers: Mapping[str, Provider]) -> "dict[str, Source]":

@@ -283,13 +283,21 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     ) t
     JOIN pg_class r ON r.oid = t.tab AND r.relkind = 'r'
     JOIN pg_attribute a ON a.attrelid = t.tab AND a.attname = t.col AND NOT a.attisdropped
+    JOIN pg_type y ON y.oid = a.atttypid
+    CROSS JOIN LATERAL (
+        -- A B-tree refuses a value beyond 2.7 kB, and with it the application's row; a hash takes texts of any length.
+        SELECT y.typcategory = 'S' AND NOT (a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND a.atttypmod BETWEEN 4 AND 654) AS long
+    ) l
     CROSS JOIN LATERAL (
         SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
         WHERE i.indrelid = t.tab AND c.relname = t.name
         UNION ALL
-        SELECT format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON %s (%I)', t.name, t.tab, t.col)
+        SELECT format('CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON %s%s (%I)', t.name, t.tab, CASE WHEN l.long THEN ' USING hash' ELSE '' END, t.col)
     ) s (statement)
-    WHERE NOT EXISTS (SELECT FROM pg_index i WHERE i.indrelid = t.tab AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL)
+    WHERE NOT EXISTS (
+        SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam
+        WHERE i.indrelid = t.tab AND i.indkey[0] = a.attnum AND i.indisvalid AND i.indpred IS NULL
+            AND NOT (l.long AND c.relname = t.name AND m.amname <> 'hash'))
 $$;
 
 CREATE OR REPLACE FUNCTION paidwatch.index_removals() RETURNS SETOF text

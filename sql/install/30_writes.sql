@@ -52,14 +52,18 @@ DECLARE
     tab regclass := paidwatch.named_table('users', m ->> 'table');
     present text;
     planned text;
+    typed text;
 BEGIN
     SELECT string_agg(format('%L, t.%I', w.col, w.col), ', '),
-        string_agg(format('%L, (%s)::%s', w.col, paidwatch.value_of(tab, w.col, w.field, w.sql_type, installed ->> 'time_zone'),
+        string_agg(format('%L, %s', w.col, paidwatch.value_of(tab, w.col, w.field, w.sql_type, installed ->> 'time_zone')), ', ')
+            FILTER (WHERE changes ? w.field),
+        string_agg(format('%I %s', w.col,
             (SELECT format_type(a.atttypid, a.atttypmod) FROM pg_attribute a WHERE a.attrelid = tab AND a.attname = w.col)), ', ')
             FILTER (WHERE changes ? w.field)
-    INTO present, planned FROM paidwatch.writable_columns(tab, m) w;
-    RETURN QUERY EXECUTE format('SELECT jsonb_build_object(%s), jsonb_build_object(%s) FROM %s t WHERE t.%I = $1', present, planned, tab, m ->> 'id')
-        USING id, changes;
+    INTO present, planned, typed FROM paidwatch.writable_columns(tab, m) w;
+    -- By the types' own input, as a column takes it: a cast would cut what is too long, where the write fails.
+    RETURN QUERY EXECUTE format('SELECT jsonb_build_object(%s), (SELECT to_jsonb(v) FROM jsonb_to_record(jsonb_build_object(%s)) AS v (%s)) '
+        'FROM %s t WHERE t.%I = $1', present, planned, typed, tab, m ->> 'id') USING id, changes;
 END $$;
 
 -- Writes canonical values ({"status": …, "paid_until": …}) into the columns that exist; naive columns get the configured zone.
@@ -158,9 +162,9 @@ END $$;
 
 -- Columns of the events table that must be supplied and that paidwatch has no value for.
 CREATE OR REPLACE FUNCTION paidwatch.unsupplied_event_columns(m json) RETURNS text[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{}') FROM pg_attribute a
-    WHERE a.attrelid = to_regclass(nullif(m ->> 'table', '')) AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attrelid = paidwatch.named_table('events', m ->> 'table') AND a.attnum > 0 AND NOT a.attisdropped
         AND a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' AND a.attgenerated = ''
         AND a.attname NOT IN (coalesce(m ->> 'user', ''), coalesce(m ->> 'type', ''), coalesce(m ->> 'data', ''),
             coalesce(m ->> 'external_id', ''), coalesce(m ->> 'processed', ''))

@@ -90,6 +90,8 @@ BEGIN
     -- Roles that were granted by hand get what a later version added, and nothing that their owner may have taken away.
     FOR role IN SELECT DISTINCT r.rolname FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) x JOIN pg_roles r ON r.oid = x.grantee
         WHERE c.oid = 'paidwatch.watch'::regclass AND x.privilege_type = 'INSERT' AND x.grantee <> c.relowner LOOP
+        -- A view that was defined anew has lost its rights.
+        EXECUTE format('GRANT SELECT ON paidwatch.payments, paidwatch.subscribers, paidwatch.plans, paidwatch.events, paidwatch.webhooks TO %I', role);
         EXECUTE format('GRANT SELECT, INSERT ON paidwatch.alert_history TO %I', role);
         EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
         EXECUTE format('GRANT UPDATE (digest_at, audited_at, log_read_at) ON paidwatch.installation TO %I', role);
@@ -100,8 +102,8 @@ BEGIN
             PERFORM paidwatch.grant_undo(role);
         END IF;
         EXECUTE format('GRANT SELECT, INSERT, DELETE ON paidwatch.link_use TO %I', role);
-        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.forward_target, paidwatch.reading, '
-            'paidwatch.unread, paidwatch.claim TO %I', role);
+        EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.forward_target, paidwatch.reading, paidwatch.reading_name, '
+            'paidwatch.unread, paidwatch.claim, paidwatch.answer TO %I', role);
         EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.write_webhooks(jsonb[], text[]), paidwatch.update_webhooks(text[], jsonb[]) TO %I', role);
     END LOOP;
 END $$;
@@ -126,8 +128,8 @@ BEGIN
     EXECUTE format('GRANT SELECT, INSERT, UPDATE ON paidwatch.silence TO %I', role);
     EXECUTE format('GRANT SELECT, UPDATE ON paidwatch.breaker TO %I', role);
     EXECUTE format('GRANT SELECT, INSERT, DELETE ON paidwatch.link_use TO %I', role);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.forward_target, paidwatch.reading, '
-        'paidwatch.unread, paidwatch.claim TO %I', role);
+    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON paidwatch.webhook, paidwatch.forward_attempt, paidwatch.forward_target, paidwatch.reading, paidwatch.reading_name, '
+        'paidwatch.unread, paidwatch.claim, paidwatch.answer TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.write_webhooks(jsonb[], text[]), paidwatch.update_webhooks(text[], jsonb[]) TO %I', role);
     EXECUTE format('GRANT SELECT, UPDATE (baseline_at, listening_at, digest_at, audited_at, log_read_at) ON paidwatch.installation TO %I', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION paidwatch.lock_subscriber(paidwatch.user_key), paidwatch.planned_subscriber(paidwatch.user_key, jsonb), '

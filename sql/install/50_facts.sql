@@ -22,7 +22,9 @@ RETURNS TABLE (
     activated_at timestamptz, granted_at timestamptz, failed_at timestamptz, failed_reason text, acted_at timestamptz, act text,
     ledger_at timestamptz, undone_at timestamptz, newer_payment_id text, newer_plan_id text, newer_rank integer, other_paid boolean,
     webhook_at timestamptz, webhook_status text, webhook_failed boolean, webhook_error text, webhook_valid boolean,
-    webhook_signed boolean, webhook_paid_at timestamptz, webhook_moving_at timestamptz, webhook_short_at timestamptz, webhooks_watched boolean
+    webhook_signed boolean, webhook_paid_at timestamptz, webhook_moving_at timestamptz, webhook_short_at timestamptz,
+    webhook_reversed_at timestamptz, webhooks_watched boolean,
+    answer_status text, answer_said text, answer_amount numeric, answer_currency text, answered_at timestamptz
 )
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
     -- A few payments are looked up by key in tables of any size: no plan from the statistics of young tables.
@@ -39,8 +41,9 @@ SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(
     (SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling')),
     (SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state = 'undone'), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
     paidwatch.readable(h.created_at), h.status, h.failed, h.error, h.valid, coalesce(r.signed, false),
-    r.paid_at, r.moving_at, r.short_at,
-    (SELECT NOT i.not_watched && ARRAY['webhooks', 'webhooks.id', 'webhooks.status', 'webhooks.created_at'] FROM paidwatch.installation i)
+    r.paid_at, r.moving_at, r.short_at, r.reversed_at,
+    (SELECT NOT i.not_watched && ARRAY['webhooks', 'webhooks.id', 'webhooks.status', 'webhooks.created_at'] FROM paidwatch.installation i),
+    an.status, an.said, an.amount, an.currency, an.answered_at
 FROM unnest(ids) AS s (id)
 LEFT JOIN paidwatch.watch w ON w.payment_id = s.id
 LEFT JOIN paidwatch.payments p ON p.payment_id = s.id
@@ -66,7 +69,8 @@ LEFT JOIN LATERAL (
             SELECT x.type, x.class, x.created_at, d.d,
                 array_remove(ARRAY[d.d ->> 'payment_reference', d.d ->> 'payment_id', d.d ->> 'transaction_id'], NULL) AS refs
             FROM paidwatch.events x CROSS JOIN LATERAL (SELECT paidwatch.event_data(x.data) AS d) d
-            WHERE x.user_id = c.user_id AND x.class IS NOT NULL AND x.created_at >= c.paid_at - interval '2 days'
+            -- From the payment's own beginning: one that was activated long ago and is paid once more was activated all the same.
+            WHERE x.user_id = c.user_id AND x.class IS NOT NULL AND x.created_at >= least(c.paid_at, p.created_at) - interval '2 days'
         ) r
     ) v
 ) e ON true
@@ -99,13 +103,23 @@ LEFT JOIN LATERAL (
 ) hu ON true
 LEFT JOIN LATERAL (
     -- What was read of the log, in canonical words. Only a signed webhook that names the payment and says that the money is final
-    -- confirms it; not one that speaks of a further deposit, nor any once the money went back.
-    SELECT bool_or(x.valid AND x.status = 'paid') AND NOT bool_or(x.valid IS TRUE AND (x.repeated OR x.status = 'reversed')) AS signed,
+    -- confirms it; not one that speaks of a further deposit, nor any once the money went back, nor one of less money than the row
+    -- says (but for rounding), or of money that cannot be compared with it.
+    SELECT bool_or(x.valid AND x.status = 'paid' AND (x.amount IS NULL OR coalesce(x.amount >= 0.99
+            * CASE WHEN coalesce(x.currency, p.currency) = p.currency THEN p.amount ELSE (pl.prices ->> x.currency)::numeric END, false)))
+            AND NOT bool_or(x.valid IS TRUE AND (x.repeated OR x.status = 'reversed')) AS signed,
         min(x.at) FILTER (WHERE x.valid AND x.status = 'paid') AS paid_at,
         max(x.at) FILTER (WHERE x.valid AND x.status IN ('pending', 'settling')) AS moving_at,
         max(x.at) FILTER (WHERE x.valid AND x.status = 'underpaid') AS short_at,
+        max(x.at) FILTER (WHERE x.valid AND x.status = 'reversed') AS reversed_at,
         (array_agg(x.log_id ORDER BY x.at DESC))[1] AS last_id, max(x.at) AS last_at
-    FROM paidwatch.reading x WHERE x.reference IN (p.reference, s.id::text) OR x.order_id = p.reference
+    FROM paidwatch.reading x WHERE x.log_id = ANY (ARRAY(
+        -- Way by way, each by its index: one condition with OR may read the whole table.
+        SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = p.reference
+        UNION ALL SELECT y.log_id FROM paidwatch.reading y WHERE y.order_id = p.reference
+        -- The row's own key may be another provider's number of something else.
+        UNION ALL SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = s.id::text AND y.method = lower(p.method)
+        UNION ALL SELECT y.log_id FROM paidwatch.reading_name y WHERE y.name = p.reference))
 ) r ON true
 LEFT JOIN LATERAL (
     -- The row of the payment itself tells more than another one of the user.
@@ -114,4 +128,6 @@ LEFT JOIN LATERAL (
     UNION ALL
     SELECT hu.created_at, hu.status, hu.failed, hu.error, hu.valid WHERE r.last_id IS NULL AND hu.created_at IS NOT NULL
 ) h ON true
+-- What the provider said about this very reference, when it was asked.
+LEFT JOIN paidwatch.answer an ON an.method = lower(coalesce(p.method, w.method)) AND an.reference = p.reference AND an.status IS NOT NULL
 $$;

@@ -37,6 +37,7 @@ CREATE INDEX webhook_unread ON paidwatch.webhook (received_at) WHERE state = 're
 CREATE INDEX webhook_unlogged ON paidwatch.webhook (webhook_id) WHERE unlogged;
 CREATE INDEX webhook_forward ON paidwatch.webhook (provider, forward_at) WHERE forward_state = 'due';
 CREATE INDEX webhook_dead ON paidwatch.webhook (provider) WHERE forward_state = 'dead';
+CREATE INDEX webhook_dead_log ON paidwatch.webhook (log_id) WHERE forward_state = 'dead';
 -- One expression for a payment, so that no other index fits as well.
 CREATE INDEX webhook_order ON paidwatch.webhook ((provider || ' ' || reference), webhook_id) WHERE forward_state = 'due';
 CREATE INDEX webhook_reference ON paidwatch.webhook (reference) WHERE reference IS NOT NULL;

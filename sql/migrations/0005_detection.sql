@@ -31,6 +31,14 @@ CREATE INDEX reading_method ON paidwatch.reading (method, at);
 CREATE INDEX reading_user ON paidwatch.reading (user_id, at) WHERE user_id IS NOT NULL;
 CREATE INDEX reading_at ON paidwatch.reading (at);
 
+-- Further ids by which a row names the payment, beside the reference, the order's among them; the application may keep any of them.
+CREATE TABLE paidwatch.reading_name (
+    log_id text NOT NULL REFERENCES paidwatch.reading ON DELETE CASCADE,
+    name text NOT NULL,
+    PRIMARY KEY (log_id, name)
+);
+CREATE INDEX reading_name_name ON paidwatch.reading_name (name);
+
 -- Rows of the log that are to be read: noted by a trigger, or found where none told of them.
 CREATE TABLE paidwatch.unread (
     log_id text PRIMARY KEY,
@@ -68,3 +76,33 @@ CREATE UNIQUE INDEX alert_reference ON paidwatch.alert (method, reference) WHERE
 
 -- When the log was first looked at: what was in it before is history.
 ALTER TABLE paidwatch.installation ADD COLUMN log_read_at timestamptz;
+
+-- What providers said about single payments when they were asked, and what they are to be asked. One row per reference of a method.
+CREATE TABLE paidwatch.answer (
+    -- In small letters.
+    method text NOT NULL,
+    reference text NOT NULL,
+    -- The [providers.NAME] that has the method.
+    provider text NOT NULL,
+    -- Whose gap made us ask; NULL: no payment's.
+    payment_id paidwatch.payment_key,
+    wanted_at timestamptz NOT NULL DEFAULT now(),
+    -- When to ask next; NULL: there is nothing to ask.
+    ask_at timestamptz,
+    tries integer NOT NULL DEFAULT 0,
+    asked_at timestamptz,
+    -- Why there was no answer the last time, in constant words; '' where there was one.
+    problem text NOT NULL DEFAULT '',
+    -- The provider wants no question before this, about any payment.
+    not_before timestamptz,
+    -- The last answer there was.
+    status text,
+    said text NOT NULL DEFAULT '',
+    amount numeric,
+    currency text,
+    answered_at timestamptz,
+    PRIMARY KEY (method, reference)
+);
+CREATE INDEX answer_due ON paidwatch.answer (provider, ask_at) WHERE ask_at IS NOT NULL;
+CREATE INDEX answer_pause ON paidwatch.answer (provider, not_before) WHERE not_before IS NOT NULL;
+CREATE INDEX answer_wanted ON paidwatch.answer (wanted_at);

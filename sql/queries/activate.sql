@@ -42,11 +42,12 @@ WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'sh
 
 -- name: shadows_to_compare
 -- Shadow activations of payments whose watch is over, with how the user is now. $1 payments.
-SELECT a.activation_id, a.claimed_at, a.planned ->> 'payment_id' AS payment_id, a.planned -> 'user' ->> 'tier' AS tier,
-    (a.planned -> 'user' ->> 'paid_until')::timestamptz AS paid_until, w.outcome, w.closed_at, d.actor AS done_by,
+-- What was recorded before there was a plan stands in the image, by the same names.
+SELECT a.activation_id, a.claimed_at, k.planned ->> 'tier' AS tier, (k.planned ->> 'paid_until')::timestamptz AS paid_until, w.outcome, w.closed_at, d.actor AS done_by,
     u.user_id IS NOT NULL AS user_exists, u.tier AS now_tier, u.tier_watched, paidwatch.readable(u.paid_until) AS now_paid_until,
     u.paid_until_watched
 FROM paidwatch.activation a
+CROSS JOIN LATERAL (SELECT coalesce(a.planned -> 'user', a.after) AS planned) k
 JOIN paidwatch.watch w ON w.payment_id = a.payment_id AND w.state = 'closed'
 LEFT JOIN paidwatch.activation d ON d.payment_id = a.payment_id AND d.state = 'done'
 LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id

@@ -24,10 +24,12 @@ WHERE t.user_id = (SELECT a.user_id FROM paidwatch.activation a WHERE a.activati
 ORDER BY t.audit_id;
 
 -- name: activation_usage
--- What automatic activation did lately, and what is under way or stuck.
+-- What automatic activation did lately, and what is under way or stuck. $1 counts shadow activations too, as the caps of shadow mode do.
 SELECT now() AS now,
-    count(*) FILTER (WHERE a.actor = 'auto' AND a.state IN ('claimed', 'calling', 'done', 'undone') AND a.claimed_at > now() - interval '1 hour') AS hour,
-    count(*) FILTER (WHERE a.actor = 'auto' AND a.state IN ('claimed', 'calling', 'done', 'undone') AND a.claimed_at > now() - interval '1 day') AS day,
+    count(*) FILTER (WHERE a.actor = 'auto' AND (a.state IN ('claimed', 'calling', 'done', 'undone') OR $1::boolean AND a.state = 'shadow')
+        AND a.claimed_at > now() - interval '1 hour') AS hour,
+    count(*) FILTER (WHERE a.actor = 'auto' AND (a.state IN ('claimed', 'calling', 'done', 'undone') OR $1::boolean AND a.state = 'shadow')
+        AND a.claimed_at > now() - interval '1 day') AS day,
     count(*) FILTER (WHERE a.state IN ('claimed', 'calling')) AS under_way,
     count(*) FILTER (WHERE a.state = 'failed' AND a.done_at > now() - interval '1 day') AS failed,
     count(*) FILTER (WHERE a.state = 'undone' AND a.undone_at > now() - interval '1 day') AS undone

@@ -36,6 +36,12 @@ UPDATE paidwatch.activation SET calls = calls + 1, guards = $3::text::jsonb, cal
 WHERE activation_id = $1::bigint AND state = 'calling' AND calls = $2::integer
 RETURNING calls;
 
+-- name: call_is_fresh
+-- Whether a call is the last one and younger than $3. $1 activation, $2 call.
+SELECT EXISTS (
+    SELECT FROM paidwatch.activation a WHERE a.activation_id = $1::bigint AND a.state = 'calling' AND a.calls = $2::integer
+        AND a.called_at > clock_timestamp() - $3::interval);
+
 -- name: note_answer
 -- What the application answered to one call, unless another one was made since. $1 activation, $2 call, $3 answer, $4 the
 -- application's wish to wait.

@@ -32,19 +32,27 @@ ON CONFLICT (log_id) DO UPDATE SET method = excluded.method, reference = exclude
     error = excluded.error, user_id = excluded.user_id, plan_id = excluded.plan_id, amount = excluded.amount, currency = excluded.currency,
     repeated = excluded.repeated, problem = excluded.problem, read_at = now();
 
+-- name: write_reading_names
+-- The further ids that rows name a payment by. $1 rows, $2 ids, in pairs.
+INSERT INTO paidwatch.reading_name (log_id, name) SELECT v.log_id, v.name FROM unnest($1::text[], $2::text[]) AS v (log_id, name)
+ON CONFLICT DO NOTHING;
+
 -- name: stir_claims
 -- What was just read opens stories or wakes those that it concerns, and the gaps of the payments that it names. $1 rows, $2 methods,
 -- $3 graces, $4 grace, $5 whether it is history (then nothing is due), $6 the calm that ends what is counted, $7 the least silence.
 WITH fresh AS MATERIALIZED (
     SELECT r.*, CASE WHEN r.valid IS FALSE THEN '' ELSE coalesce(r.reference, '?') END AS key,
-        r.valid IS FALSE OR r.failed OR r.valid AND r.status IN ('paid', 'underpaid') AS tells
-    FROM paidwatch.reading r WHERE r.log_id = ANY ($1::text[])
+        r.valid IS FALSE OR k.stuck OR r.valid AND r.status IN ('paid', 'underpaid') AS tells, k.stuck
+    FROM paidwatch.reading r
+    -- What paidwatch itself could not pass on is told as that: forward_failed.
+    CROSS JOIN LATERAL (SELECT r.failed AND NOT EXISTS (SELECT FROM paidwatch.webhook d WHERE d.log_id = r.log_id AND d.forward_state = 'dead') AS stuck) k
+    WHERE r.log_id = ANY ($1::text[])
 ), grouped AS MATERIALIZED (
     SELECT f.method, f.key, min(f.at) FILTER (WHERE f.tells) AS first_at, max(f.at) AS last_at, bool_or(f.tells) AS tells,
         (array_agg(f.user_id) FILTER (WHERE f.valid AND f.user_id IS NOT NULL))[1] AS user_id,
         coalesce(min(f.at) FILTER (WHERE f.tells), max(f.at))
             + coalesce(($3::interval[])[array_position($2::text[], f.method)], $4::interval) AS grace_until
-    FROM fresh f WHERE f.key <> '?' OR f.failed GROUP BY f.method, f.key
+    FROM fresh f WHERE f.key <> '?' OR f.stuck GROUP BY f.method, f.key
 ), opened AS (
     INSERT INTO paidwatch.claim AS c (method, reference, user_id, due_at, opened_at, grace_until, history)
     SELECT g.method, g.key, CASE WHEN g.key NOT IN ('', '?') THEN g.user_id END,
@@ -80,7 +88,8 @@ WITH fresh AS MATERIALIZED (
         state = CASE WHEN c.state = 'gap' THEN 'gap' ELSE 'waiting' END, outcome = NULL, closed_at = NULL
 ), named AS MATERIALIZED (
     SELECT k.payment_id FROM (SELECT DISTINCT x.reference FROM (
-        SELECT f.reference FROM fresh f UNION ALL SELECT f.order_id FROM fresh f) x WHERE x.reference IS NOT NULL) d
+        SELECT f.reference FROM fresh f UNION ALL SELECT f.order_id FROM fresh f
+        UNION ALL SELECT n.name FROM paidwatch.reading_name n WHERE n.log_id = ANY ($1::text[])) x WHERE x.reference IS NOT NULL) d
     CROSS JOIN LATERAL (SELECT p.payment_id FROM paidwatch.payments p WHERE p.reference = d.reference OFFSET 0) k
 ), stirred AS (
     -- What the log says may confirm a payment, or be the cause of its gap.
@@ -157,8 +166,8 @@ CROSS JOIN LATERAL (
     SELECT min(x.at) FILTER (WHERE x.valid AND x.status = 'paid') AS paid_at,
         max(x.at) FILTER (WHERE x.valid AND x.status = 'underpaid') AS short_at,
         max(x.at) FILTER (WHERE x.valid AND x.status = 'reversed') AS reversed_at,
-        max(x.at) FILTER (WHERE x.failed AND x.valid IS NOT FALSE) AS failed_at,
-        (array_agg(x.error ORDER BY x.at DESC) FILTER (WHERE x.failed AND x.valid IS NOT FALSE))[1] AS error,
+        max(x.at) FILTER (WHERE x.stuck AND x.valid IS NOT FALSE) AS failed_at,
+        (array_agg(x.error ORDER BY x.at DESC) FILTER (WHERE x.stuck AND x.valid IS NOT FALSE))[1] AS error,
         max(x.at) FILTER (WHERE x.handled AND NOT x.failed AND x.valid IS NOT FALSE) AS handled_at,
         coalesce(bool_or(x.repeated) FILTER (WHERE x.valid), false) AS repeated,
         coalesce((array_agg(x.problem ORDER BY x.at DESC) FILTER (WHERE x.valid))[1], '') AS problem,
@@ -167,13 +176,20 @@ CROSS JOIN LATERAL (
         (array_agg(x.plan_id ORDER BY x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.plan_id IS NOT NULL))[1] AS plan_id,
         (array_agg(x.order_id ORDER BY x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.order_id IS NOT NULL))[1] AS order_id,
         (array_agg(x.amount ORDER BY x.at DESC) FILTER (WHERE x.valid AND x.amount IS NOT NULL))[1] AS amount,
-        (array_agg(x.currency ORDER BY x.at DESC) FILTER (WHERE x.valid AND x.amount IS NOT NULL))[1] AS currency
-    FROM paidwatch.reading x WHERE x.reference = k.reference AND x.method = k.method
+        (array_agg(x.currency ORDER BY x.at DESC) FILTER (WHERE x.valid AND x.amount IS NOT NULL))[1] AS currency,
+        array_agg(x.log_id) FILTER (WHERE x.valid IS NOT FALSE) AS rows
+    FROM (
+        SELECT x.*, x.failed AND NOT EXISTS (SELECT FROM paidwatch.webhook d WHERE d.log_id = x.log_id AND d.forward_state = 'dead') AS stuck
+        FROM paidwatch.reading x WHERE x.reference = k.reference AND x.method = k.method
+    ) x
 ) r
+CROSS JOIN LATERAL (
+    SELECT ARRAY(SELECT DISTINCT n.name FROM paidwatch.reading_name n WHERE n.log_id = ANY (r.rows)) AS names
+) a
 LEFT JOIN LATERAL (
-    -- The provider's id names the row, or its own key does, or the order.
+    -- The provider's id names the row, or the order does, or another id of the same payment.
     SELECT p.payment_id, p.user_id, p.plan_id, p.phase FROM paidwatch.payments p
-    WHERE p.reference = ANY (ARRAY[k.reference, r.order_id])
+    WHERE p.reference = ANY (ARRAY[k.reference, r.order_id] || a.names)
     ORDER BY p.paid DESC, p.payment_id DESC LIMIT 1
 ) p ON true
 LEFT JOIN LATERAL (SELECT u.* FROM paidwatch.subscribers u WHERE u.user_id = coalesce(p.user_id, r.user_id) OFFSET 0) u ON true
@@ -187,7 +203,7 @@ LEFT JOIN LATERAL (
         SELECT array_remove(ARRAY[d.d ->> 'payment_reference', d.d ->> 'payment_id', d.d ->> 'transaction_id'], NULL) AS refs
     ) n
     WHERE v.user_id = coalesce(p.user_id, r.user_id) AND v.class = 'activated' AND coalesce(r.paid_at, r.short_at, r.failed_at) IS NOT NULL
-        AND (n.refs && array_remove(ARRAY[k.reference, r.order_id, p.payment_id::text], NULL)
+        AND (n.refs && array_remove(ARRAY[k.reference, r.order_id, p.payment_id::text] || a.names, NULL)
             OR NOT r.repeated AND v.created_at >= coalesce(r.paid_at, r.short_at, r.failed_at) - interval '5 minutes'
                 AND NOT EXISTS (SELECT FROM paidwatch.payments o WHERE o.user_id = v.user_id
                     AND (o.reference = ANY (n.refs) OR o.payment_id::text = ANY (n.refs))))
@@ -203,14 +219,15 @@ CROSS JOIN LATERAL (
     SELECT count(*)::integer AS count, max(x.at) AS last_at, (array_agg(x.error ORDER BY x.at DESC) FILTER (WHERE x.error <> ''))[1] AS error
     FROM paidwatch.reading x
     WHERE x.method = k.method AND x.at >= c.opened_at
-        AND CASE WHEN k.reference = '' THEN x.valid IS FALSE ELSE x.failed AND x.valid IS NOT FALSE AND x.reference IS NULL END
+        AND CASE WHEN k.reference = '' THEN x.valid IS FALSE ELSE x.failed AND x.valid IS NOT FALSE AND x.reference IS NULL
+            AND NOT EXISTS (SELECT FROM paidwatch.webhook d WHERE d.log_id = x.log_id AND d.forward_state = 'dead') END
 ) s
 ORDER BY k.place;
 
 -- name: silence_facts
--- How often valid webhooks of these methods ($1) come, and the first payment since the last: of the newest ones by their keys where
+-- How often valid webhooks of these methods ($1) come, and the payments since the last: of the newest ones by their keys where
 -- those are numbers, so that no table is read as a whole.
-SELECT k.method, '!' AS reference, c.opened_at, l.last_at, g.pauses, g.usual, a.asked_at
+SELECT k.method, '!' AS reference, c.opened_at, l.last_at, g.pauses, g.usual, a.asked_at, a.asked
 FROM unnest($1::text[]) WITH ORDINALITY AS k (method, place)
 JOIN paidwatch.claim c ON c.method = k.method AND c.reference = '!'
 CROSS JOIN LATERAL (SELECT max(x.at) AS last_at FROM paidwatch.reading x WHERE x.method = k.method AND x.valid) l
@@ -220,7 +237,7 @@ CROSS JOIN LATERAL (
           WHERE x.method = k.method AND x.valid AND x.at >= l.last_at - interval '7 days') p
 ) g
 CROSS JOIN LATERAL (
-    SELECT min(p.created_at) AS asked_at FROM (
+    SELECT min(p.created_at) AS asked_at, count(*)::integer AS asked FROM (
         SELECT q.created_at, q.method FROM paidwatch.payments q ORDER BY q.payment_id DESC
         LIMIT CASE WHEN (SELECT t.typcategory = 'N' FROM pg_type t WHERE t.oid = 'paidwatch.payment_key'::regtype) THEN 10000 END
     ) p WHERE lower(p.method) = k.method AND p.created_at > l.last_at AND p.created_at <= now()

@@ -66,7 +66,8 @@ WITH silence AS MATERIALIZED (
     SELECT s.silence_id, s.expires_at, s.user_id, s.plan_id, lower(s.method) AS method, s.kind, s.author
     FROM paidwatch.silence s WHERE s.ended_at IS NULL AND s.expires_at > now()
 ), marked AS (
-    UPDATE paidwatch.watch w SET state = 'gap', kind = g.kind, due_at = NULL
+    -- Told before the grace period is over, as when the application says that it failed: looked at again then, when it may be activated.
+    UPDATE paidwatch.watch w SET state = 'gap', kind = g.kind, due_at = CASE WHEN w.grace_until > now() THEN w.grace_until END
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::numeric[], $12::text[], $13::boolean[])
         AS g (payment_id, kind, cause, detail, severity, plan_id, method, delay, notes, amount, currency, proposed)
     WHERE w.payment_id = g.payment_id::paidwatch.payment_key

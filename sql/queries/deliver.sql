@@ -33,11 +33,18 @@ SELECT d.delivery_id, d.member_of, d.told_revision, d.reference, d.attempts, d.t
     coalesce(w.currency, a.currency) AS currency,
     w.paid_at, w.noticed_at, w.grace_until, coalesce(p.reference, a.reference) AS provider_reference, p.status, now() AS now,
     h.webhooks, h.webhook_first_at, h.webhook_last_at, h.webhook_paid_at, h.webhook_moving_at, h.webhook_bad_at, h.webhook_failed_at,
+    an.wanted_at AS answer_wanted_at, an.status AS answer_status, an.said AS answer_said, an.amount AS answer_amount, an.currency AS answer_currency,
+    an.answered_at, an.problem AS answer_problem, an.asked_at AS answer_tried_at,
     CASE WHEN d.member_of IS NULL THEN (
         SELECT count(*) FROM (SELECT FROM paidwatch.alert b WHERE b.state <> 'resolved' AND b.kind = a.kind AND b.cause = a.cause
             AND b.alert_id <> a.alert_id LIMIT 1000) others)::integer ELSE 0 END AS sharing,
     CASE WHEN d.member_of IS NULL AND a.kind = 'channel_down' AND a.state <> 'resolved' THEN (
-        SELECT count(*) FROM paidwatch.delivery h WHERE h.channel = a.channel AND h.waits_for = 'held')::integer END AS waiting
+        SELECT count(*) FROM paidwatch.delivery h WHERE h.channel = a.channel AND h.waits_for = 'held')::integer
+        WHEN d.member_of IS NULL AND a.kind = 'forward_failed' AND a.state <> 'resolved' THEN (
+        SELECT count(*) FROM (SELECT FROM paidwatch.webhook x WHERE x.provider = a.method AND x.forward_state = 'due' LIMIT 100000) few)::integer END AS waiting,
+    CASE WHEN d.member_of IS NULL AND a.kind = 'forward_failed' AND a.state <> 'resolved' THEN (
+        SELECT count(*) FROM (SELECT FROM paidwatch.webhook x WHERE x.provider = a.method AND x.forward_state = 'dead' LIMIT 100000) few)::integer END AS dead,
+    CASE WHEN a.kind = 'forward_failed' THEN (SELECT t.down_since FROM paidwatch.forward_target t WHERE t.provider = a.method) END AS away_since
 FROM said d
 JOIN paidwatch.alert a ON a.alert_id = d.alert_id
 CROSS JOIN paidwatch.installation i
@@ -48,6 +55,8 @@ CROSS JOIN (
 LEFT JOIN paidwatch.watch w ON w.payment_id = a.payment_id
 LEFT JOIN paidwatch.payments p ON p.payment_id = a.payment_id
 LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id
+LEFT JOIN paidwatch.answer an ON an.method = lower(CASE WHEN a.payment_id IS NULL THEN a.method ELSE coalesce(p.method, w.method, a.method) END)
+    AND an.reference = CASE WHEN a.payment_id IS NULL THEN a.reference ELSE p.reference END AND d.member_of IS NULL
 LEFT JOIN LATERAL (
     SELECT h.actor, h.note FROM paidwatch.alert_history h
     WHERE a.outcome = 'dismissed' AND h.alert_id = a.alert_id AND h.what = 'dismissed' ORDER BY h.history_id DESC LIMIT 1
@@ -61,7 +70,8 @@ LEFT JOIN LATERAL (
         max(x.at) FILTER (WHERE x.failed AND x.valid IS NOT FALSE) AS webhook_failed_at
     FROM (
         SELECT x.* FROM paidwatch.reading x
-        WHERE a.payment_id IS NOT NULL AND (x.reference IN (p.reference, p.payment_id::text) OR x.order_id = p.reference)
+        WHERE a.payment_id IS NOT NULL AND (x.reference IN (p.reference, p.payment_id::text) OR x.order_id = p.reference
+            OR x.log_id = ANY (ARRAY(SELECT n.log_id FROM paidwatch.reading_name n WHERE n.name = p.reference)))
         UNION ALL
         SELECT x.* FROM paidwatch.reading x WHERE a.reference NOT IN ('', '?', '!') AND x.reference = a.reference AND x.method = a.method
         UNION ALL
@@ -248,11 +258,11 @@ UPDATE paidwatch.delivery d SET due_at = now() FROM done WHERE d.alert_id = done
 
 -- name: open_note
 -- One alert that is no payment's, due now on every channel of $4: $1 kind, $2 cause, $3 lines, $5 state ('resolved': over as soon
--- as it is told), $6 the channel that it is about (NULL: none). Returns nothing where the same is open already.
+-- as it is told), $6 the channel that it is about (NULL: none), $7 severity. Returns nothing where the same is open already.
 WITH told AS (
-    INSERT INTO paidwatch.alert (kind, cause, notes, state, resolved_at, outcome, look_at, channel)
+    INSERT INTO paidwatch.alert (kind, cause, notes, state, resolved_at, outcome, look_at, channel, severity)
     SELECT $1::text, $2::text, $3::text[], $5::text, over.at, CASE WHEN over.at IS NOT NULL THEN 'ended' END,
-        CASE WHEN over.at IS NULL THEN now() END, $6::text
+        CASE WHEN over.at IS NULL THEN now() END, $6::text, $7::text
     FROM (SELECT CASE WHEN $5::text = 'resolved' THEN now() END AS at) over
     ON CONFLICT DO NOTHING
     RETURNING alert_id

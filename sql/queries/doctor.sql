@@ -33,12 +33,18 @@ SELECT w.object, w.privilege, w.activation FROM (
         ('paidwatch.alert', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.delivery', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
         ('paidwatch.attempt', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.channel', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
         ('paidwatch.activation', ARRAY['SELECT', 'INSERT', 'UPDATE']), ('paidwatch.silence', ARRAY['SELECT', 'INSERT', 'UPDATE']),
-        ('paidwatch.alert_history', ARRAY['SELECT', 'INSERT'])) AS t (name, needs), unnest(t.needs) AS p
+        ('paidwatch.alert_history', ARRAY['SELECT', 'INSERT']), ('paidwatch.webhook', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('paidwatch.forward_attempt', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.forward_target', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('paidwatch.reading', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.reading_name', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']),
+        ('paidwatch.unread', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']), ('paidwatch.claim', ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE'])) AS t (name, needs), unnest(t.needs) AS p
     UNION ALL
     SELECT 'schema paidwatch', 'USAGE', has_schema_privilege($1::text, 'paidwatch', 'USAGE'), false
     UNION ALL
     SELECT 'paidwatch.installation', 'UPDATE (' || c || ')', has_column_privilege($1::text, 'paidwatch.installation', c, 'UPDATE'), false
     FROM unnest(ARRAY['baseline_at', 'listening_at', 'digest_at', 'audited_at']) AS c
+    UNION ALL
+    SELECT f, 'EXECUTE', has_function_privilege($1::text, f, 'EXECUTE'), false
+    FROM unnest(ARRAY['paidwatch.write_webhooks(jsonb[], text[])', 'paidwatch.update_webhooks(text[], jsonb[])']) AS f
     UNION ALL
     SELECT f, 'EXECUTE', has_function_privilege($1::text, f, 'EXECUTE'), true
     FROM unnest(ARRAY['paidwatch.lock_subscriber(paidwatch.user_key)', 'paidwatch.write_subscriber(paidwatch.user_key, jsonb)',
@@ -134,3 +140,68 @@ GROUP BY d.channel ORDER BY d.channel;
 -- name: channels_down
 -- Channels that are broken until a person repairs them.
 SELECT c.name, c.down_since, c.down_reason, c.not_before, now() AS now FROM paidwatch.channel c WHERE c.down_since IS NOT NULL ORDER BY c.name;
+
+-- name: webhook_log_columns
+-- Columns of the application's log of webhooks that the receiver could not fill.
+SELECT paidwatch.unsupplied_webhook_columns(i.mapping -> 'webhooks') AS columns FROM paidwatch.installation i;
+
+-- name: webhooks_by_provider
+-- What came of each provider of $1, most of the newest $2 of each: those that the receiver took, of the newest 20000 of all, or else
+-- those in the application's log under the methods of $3 (provider and method in pairs with $4).
+WITH recent AS MATERIALIZED (
+    SELECT w.provider, w.received_at AS at, w.state <> 'rejected' AS believed, w.problem
+    FROM (SELECT * FROM paidwatch.webhook ORDER BY webhook_id DESC LIMIT 20000) w WHERE w.state <> 'received'
+), seen AS (
+    SELECT k.provider, r.at, r.believed, r.problem, true AS taken FROM unnest($1::text[]) AS k (provider)
+    CROSS JOIN LATERAL (SELECT * FROM recent r WHERE r.provider = k.provider ORDER BY r.at DESC LIMIT $2::integer) r
+    UNION ALL
+    SELECT k.provider, r.at, r.valid, coalesce(r.error, 'the signature is wrong'), false FROM unnest($1::text[]) AS k (provider)
+    CROSS JOIN LATERAL (
+        SELECT x.at, x.valid, x.error FROM unnest($4::text[], $3::text[]) AS m (provider, method)
+        JOIN paidwatch.reading x ON x.method = lower(m.method)
+        WHERE m.provider = k.provider AND x.valid IS NOT NULL AND NOT EXISTS (SELECT FROM recent r WHERE r.provider = k.provider)
+        ORDER BY x.at DESC LIMIT $2::integer
+    ) r
+)
+SELECT k.provider, now() AS now, s.counted, s.believed, s.last_at, s.last_believed, coalesce(s.taken, false) AS taken,
+    ARRAY(SELECT format('%s: %s', p.problem, count(*)) FROM seen p WHERE p.provider = k.provider AND NOT p.believed
+          GROUP BY p.problem ORDER BY count(*) DESC, p.problem LIMIT 5) AS reasons
+FROM unnest($1::text[]) WITH ORDINALITY AS k (provider, place)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS counted, count(*) FILTER (WHERE s.believed) AS believed, max(s.at) AS last_at,
+        (array_agg(s.believed ORDER BY s.at DESC))[1] AS last_believed, bool_or(s.taken) AS taken
+    FROM seen s WHERE s.provider = k.provider
+) s
+ORDER BY k.place;
+
+-- name: handler_failures
+-- What the application says of webhooks that it could not handle, within $1: how many, the last one and the reasons, by method.
+SELECT x.method, sum(x.times)::integer AS failed, max(x.last_at) AS last_at, now() AS now,
+    (array_agg(format('%s: %s', coalesce(nullif(left(x.error, 120), ''), 'no reason'), x.times) ORDER BY x.times DESC, x.error))[1:3] AS reasons
+FROM (
+    SELECT r.method, r.error, count(*) AS times, max(r.at) AS last_at FROM paidwatch.reading r
+    WHERE r.at >= now() - $1::interval AND r.failed AND r.valid IS NOT FALSE
+        AND NOT EXISTS (SELECT FROM paidwatch.webhook d WHERE d.log_id = r.log_id AND d.forward_state = 'dead')
+        AND NOT EXISTS (SELECT FROM paidwatch.reading l WHERE l.method = r.method AND l.reference = r.reference AND l.at > r.at AND l.handled)
+    GROUP BY r.method, r.error
+) x
+GROUP BY x.method ORDER BY x.method;
+
+-- name: forwards_by_provider
+-- What waits to be passed on, what was given up, and which handlers take nothing; and what is kept and not settled or logged for longer
+-- than $1. Counted up to 10000 of each.
+SELECT t.provider, now() AS now, t.waiting, t.oldest, t.dead, g.down_since, g.down_reason, t.unsettled
+FROM (
+    SELECT x.provider, count(*) FILTER (WHERE x.what = 'due') AS waiting, min(x.received_at) FILTER (WHERE x.what = 'due') AS oldest,
+        count(*) FILTER (WHERE x.what = 'dead') AS dead, count(*) FILTER (WHERE x.what = 'left') AS unsettled
+    FROM (
+        (SELECT w.provider, w.received_at, 'due' AS what FROM paidwatch.webhook w WHERE w.forward_state = 'due' LIMIT 10000)
+        UNION ALL
+        (SELECT w.provider, w.received_at, 'dead' FROM paidwatch.webhook w WHERE w.forward_state = 'dead' LIMIT 10000)
+        UNION ALL
+        (SELECT w.provider, w.received_at, 'left' FROM paidwatch.webhook w WHERE w.state = 'received' AND w.received_at < now() - $1::interval LIMIT 10000)
+        UNION ALL
+        (SELECT w.provider, w.received_at, 'left' FROM paidwatch.webhook w WHERE w.unlogged AND w.received_at < now() - $1::interval LIMIT 10000)
+    ) x GROUP BY x.provider
+) t LEFT JOIN paidwatch.forward_target g ON g.provider = t.provider
+ORDER BY t.provider;

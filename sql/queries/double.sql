@@ -25,7 +25,10 @@ LEFT JOIN paidwatch.watch w ON w.payment_id = a.payment_id
 LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id
 LEFT JOIN paidwatch.alert l ON l.activation_id = a.activation_id AND l.kind = 'double_activation'
 CROSS JOIN LATERAL (
-    SELECT coalesce(w.paid_at, p.settled_at, a.claimed_at) AS paid_at, 'P7_not_activated_yet' = ANY (a.forced) AS forced
+    SELECT coalesce(w.paid_at, p.settled_at, a.claimed_at) AS paid_at, 'P7_not_activated_yet' = ANY (a.forced) AS forced,
+        -- As core.readback writes it.
+        format('[paidwatch:%s:%s]', left(replace(i.installation_id::text, '-', ''), 8), a.activation_id) AS mark
+    FROM paidwatch.installation i
 ) k
 LEFT JOIN LATERAL (
     SELECT v.event_id, v.type, v.created_at FROM (
@@ -35,8 +38,10 @@ LEFT JOIN LATERAL (
         WHERE x.user_id = a.user_id AND x.class = 'activated' AND x.event_id IS DISTINCT FROM a.event_id
             AND x.created_at >= k.paid_at - interval '2 days'
     ) v
-    -- Not one of paidwatch's own, nor one that the application wrote because it was asked to.
-    WHERE coalesce(v.d ->> 'source', '') <> 'paidwatch' AND position('[paidwatch:' IN coalesce(v.d ->> 'reason', '')) = 0
+    -- Not one of paidwatch's own, nor one that the application wrote because it was asked to; unless it did so once more, after it
+    -- was done: a request that had been given up for lost, and was asked for again.
+    WHERE coalesce(v.d ->> 'source', '') <> 'paidwatch' AND (position('[paidwatch:' IN coalesce(v.d ->> 'reason', '')) = 0
+            OR v.created_at > a.done_at + interval '5 seconds' AND position(k.mark IN v.d ->> 'reason') > 0)
         AND CASE WHEN v.refs && ARRAY[a.payment_id::text, p.reference] THEN NOT k.forced OR v.created_at > a.done_at
             ELSE cardinality(v.refs) = 0 AND v.created_at < a.done_at + interval '3 days'
                 AND v.created_at > CASE WHEN k.forced OR a.strategy = 'http' THEN a.done_at ELSE k.paid_at - interval '5 minutes' END
@@ -49,8 +54,8 @@ LEFT JOIN LATERAL (
 WHERE a.state = 'done';
 
 -- name: open_double
--- Marks an activation as made twice, and tells it once: on the channels of $8, unless a silence fits. $1 activation, $2 event, $3 user,
--- $4 cause, $5 lines, $6 severity, $7 channels, $8 plan, $9 method, $10 amount, $11 currency.
+-- Marks an activation as made twice, and tells it once: on the channels of $7, unless a silence fits, now or at $12, the end of the quiet
+-- hours. $1 activation, $2 event, $3 user, $4 cause, $5 lines, $6 severity, $7 channels, $8 plan, $9 method, $10 amount, $11 currency.
 WITH marked AS (
     UPDATE paidwatch.activation SET doubled_at = now(), doubled_by = $2::text WHERE activation_id = $1::bigint AND doubled_at IS NULL
     RETURNING activation_id
@@ -74,8 +79,8 @@ WITH marked AS (
     CROSS JOIN LATERAL (VALUES ('opened', ''), (CASE WHEN t.silence_id IS NOT NULL THEN 'silenced' END, format('silence %s', t.silence_id))) AS k (what, note)
     WHERE k.what IS NOT NULL
 ), queued AS (
-    INSERT INTO paidwatch.delivery (alert_id, channel, due_at)
-    SELECT t.alert_id, c.name, now() FROM told t CROSS JOIN unnest($7::text[]) AS c (name) WHERE t.silence_id IS NULL
+    INSERT INTO paidwatch.delivery (alert_id, channel, due_at, waits_for)
+    SELECT t.alert_id, c.name, coalesce($12::timestamptz, now()), CASE WHEN $12::timestamptz IS NOT NULL THEN 'quiet' END FROM told t CROSS JOIN unnest($7::text[]) AS c (name) WHERE t.silence_id IS NULL
 )
 SELECT t.alert_id, t.silence_id IS NOT NULL AS silenced FROM told t;
 

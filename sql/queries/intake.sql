@@ -100,6 +100,15 @@ WITH taken AS MATERIALIZED (
         CROSS JOIN LATERAL (SELECT k.method, k.reference FROM paidwatch.claim k WHERE k.state = 'gap' AND k.reference = n.reference OFFSET 0) k
         WHERE (SELECT true FROM paidwatch.claim g WHERE g.state = 'gap' LIMIT 1)
         UNION
+        -- The application may have kept another id of the same payment than the one that the story is filed under.
+        SELECT k.method, k.reference FROM noted n
+        CROSS JOIN LATERAL (
+            SELECT k.method, k.reference FROM paidwatch.reading_name m JOIN paidwatch.reading x ON x.log_id = m.log_id
+            JOIN paidwatch.claim k ON k.method = x.method AND k.reference = x.reference
+            WHERE m.name = n.reference AND k.state = 'gap' OFFSET 0
+        ) k
+        WHERE (SELECT true FROM paidwatch.claim g WHERE g.state = 'gap' LIMIT 1)
+        UNION
         SELECT k.method, k.reference FROM stirred s
         CROSS JOIN LATERAL (SELECT k.method, k.reference FROM paidwatch.claim k WHERE k.state = 'gap' AND k.user_id = s.user_id OFFSET 0) k
         WHERE s.granted_at IS NOT NULL AND (SELECT true FROM paidwatch.claim g WHERE g.state = 'gap' LIMIT 1)

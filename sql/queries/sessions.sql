@@ -55,6 +55,9 @@ CROSS JOIN LATERAL (
     SELECT k.* FROM (
         SELECT * FROM paidwatch.reading k WHERE k.reference = q.id AND k.valid
         UNION ALL
+        SELECT k.* FROM paidwatch.reading_name m JOIN paidwatch.reading k ON k.log_id = m.log_id WHERE m.name = q.id AND k.valid
+            AND k.order_id IS DISTINCT FROM q.id
+        UNION ALL
         SELECT * FROM paidwatch.reading k WHERE q.signed AND k.order_id = q.id AND k.valid
     ) k
     ORDER BY array_position(ARRAY['reversed', 'paid', 'underpaid', 'failed', 'settling', 'pending'], k.status) NULLS LAST, k.at DESC LIMIT 1

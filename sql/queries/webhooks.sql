@@ -136,23 +136,27 @@ UPDATE paidwatch.webhook w SET forward_state = 'dead', forward_at = NULL, lease 
 WHERE w.webhook_id = $1::bigint AND w.lease = $2::text AND w.forward_state = 'due'
 RETURNING w.webhook_id;
 
--- name: forward_trouble
--- What is wrong with passing on one provider's webhooks. $1 provider.
-SELECT (SELECT count(*) FROM (SELECT FROM paidwatch.webhook w WHERE w.provider = $1::text AND w.forward_state = 'dead' LIMIT 100000) x)::integer AS dead,
-    (SELECT count(*) FROM (SELECT FROM paidwatch.webhook w WHERE w.provider = $1::text AND w.forward_state = 'due' LIMIT 100000) x)::integer AS waiting,
-    (SELECT t.down_since FROM paidwatch.forward_target t WHERE t.provider = $1::text) AS down_since;
-
 -- name: tell_forward
--- One alert per provider whose webhooks the application does not take, due now on every channel of $4. $1 provider, $2 cause, $3 lines.
--- Returns nothing where it is open already.
+-- One alert per provider whose webhooks the application does not take, due on every channel of $4 unless a silence fits: now, or at $6,
+-- the end of the quiet hours. $1 provider, $2 cause, $3 lines, $5 severity. Returns nothing where it is open already.
 WITH told AS (
-    INSERT INTO paidwatch.alert (kind, method, cause, notes) SELECT 'forward_failed', $1::text, $2::text, $3::text[]
+    INSERT INTO paidwatch.alert (kind, method, cause, notes, severity, silence_id)
+    SELECT 'forward_failed', $1::text, $2::text, $3::text[], $5::text, (
+        SELECT s.silence_id FROM paidwatch.silence s
+        WHERE s.ended_at IS NULL AND s.expires_at > now() AND s.user_id IS NULL AND s.plan_id IS NULL
+            AND (s.method IS NULL OR lower(s.method) = lower($1::text)) AND (s.kind IS NULL OR s.kind = 'forward_failed')
+        ORDER BY s.expires_at DESC, s.silence_id LIMIT 1)
     ON CONFLICT DO NOTHING
-    RETURNING alert_id
+    RETURNING alert_id, silence_id
 ), looked AS (
-    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT t.alert_id, 'opened' FROM told t
+    INSERT INTO paidwatch.alert_history (alert_id, what, note)
+    SELECT t.alert_id, k.what, k.note FROM told t
+    CROSS JOIN LATERAL (VALUES ('opened', ''), (CASE WHEN t.silence_id IS NOT NULL THEN 'silenced' END, format('silence %s', t.silence_id))) AS k (what, note)
+    WHERE k.what IS NOT NULL
 ), queued AS (
-    INSERT INTO paidwatch.delivery (alert_id, channel, due_at) SELECT t.alert_id, c.name, now() FROM told t CROSS JOIN unnest($4::text[]) AS c (name)
+    INSERT INTO paidwatch.delivery (alert_id, channel, due_at, waits_for)
+    SELECT t.alert_id, c.name, coalesce($6::timestamptz, now()), CASE WHEN $6::timestamptz IS NOT NULL THEN 'quiet' END
+    FROM told t CROSS JOIN unnest($4::text[]) AS c (name) WHERE t.silence_id IS NULL
 )
 SELECT t.alert_id FROM told t;
 

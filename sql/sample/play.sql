@@ -50,6 +50,11 @@ SELECT user_id, 'activated', json_build_object('plan_id', plan_id, 'payment_refe
 -- What a customer has. $1 customer.
 SELECT subscription_status AS status, subscription_tier AS tier FROM public.users WHERE id = $1::integer;
 
+-- name: logged
+-- The newest webhook that names a payment, in the application's log; one row of NULLs where there is none. $1 the provider's id.
+SELECT (SELECT w.signature_valid FROM public.webhook_logs w WHERE w.payment_id = $1::text ORDER BY w.id DESC LIMIT 1) AS valid,
+    (SELECT w.processing_status FROM public.webhook_logs w WHERE w.payment_id = $1::text ORDER BY w.id DESC LIMIT 1) AS status;
+
 -- name: unfinished
 -- How many payments paidwatch has not come to an end with.
 SELECT count(*) AS open FROM paidwatch.watch WHERE state <> 'closed';

@@ -90,6 +90,13 @@ async def test_a_person_overrides_only_what_is_named_and_says_why(watched: Datab
     done = await command(config, "activate", str(user), "--yes", "--force", "p6", "--reason", "known")
     assert "overridden by a person" in done.stdout
     assert (await read(watched, "users", user))["subscription_tier"] == "professional"
+    kept = await watched.fetchrow(
+        "SELECT a.forced, a.reason, d.detail::jsonb ->> 'forced' AS audited, d.detail::jsonb ->> 'reason' AS why"
+        " FROM paidwatch.activation a JOIN paidwatch.audit d USING (payment_id)"
+        " WHERE a.state = 'done' AND d.act = 'activate'"
+    )
+    assert kept is not None
+    assert tuple(kept) == (["P6_user_may_be_granted"], "known", '["P6_user_may_be_granted"]', "known")
 
 
 # The emergency stop

@@ -438,3 +438,115 @@ async def test_the_doctor_reads_only(examine: Examine, watched: Database) -> Non
     await examine(limits=NOW)
     assert before[0]
     assert [await watched.fetch(f"SELECT t::text FROM paidwatch.{table} t") for table in tables] == before
+
+
+# Webhooks
+
+GATEWAYS: Sections = {
+    "providers.nowpayments": {"secret": "c4n4ry-ipn", "forward_to": "http://127.0.0.1:9/ipn"},
+    "providers.stripe": {"methods": ["card"]},
+}
+ONE: Sections = {"providers.nowpayments": {"secret": "c4n4ry-ipn"}}
+LISTENS = {"listen": "127.0.0.1:8787"}
+FRONT: Sections = {"http": LISTENS | {"public_url": "https://pay.example.org"}}
+CAME = (
+    "INSERT INTO paidwatch.webhook (provider, body, state, problem, dedupe_key, received_at) VALUES"
+    " ($1, '', $2, $3, gen_random_uuid()::text, now() - $4::interval)"
+)
+
+
+async def findings_of(tmp_path: Path, database: Database, *extra: Sections) -> Report:
+    """What the configuration alone tells."""
+    file = written(tmp_path, database, WEBHOOK, *extra)
+    settings = await anyio.to_thread.run_sync(lambda: load(file, {}))
+    return with_configuration(settings, Report(findings=[], asked=True))
+
+
+async def test_a_provider_without_a_secret_or_with_no_way_to_us(watched: Database, tmp_path: Path) -> None:
+    found = said(await findings_of(tmp_path, watched, GATEWAYS, FRONT), "webhooks")
+    assert "stripe: no secret is configured: every webhook is refused with 503" in found
+    assert "[providers.stripe] secret" in found
+    assert "nowpayments" not in found
+    well = of(await findings_of(tmp_path, watched, GATEWAYS, FRONT), "webhooks", State.OK)
+    assert ["https://pay.example.org/webhooks/" in it.what for it in well] == [True]
+    for http, why in (
+        ({"listen": ""}, "listen is empty"),
+        ({"public_url": ""}, "public_url is not set"),
+        ({"public_url": "http://pay.internal"}, "is not https"),
+        ({"public_url": "https://10.0.0.7"}, "private network"),
+    ):
+        doubt = said(await findings_of(tmp_path, watched, ONE, {"http": LISTENS | http}), "webhooks", State.WARNING)
+        assert why in doubt
+        assert "c4n4ry" not in doubt
+    assert not of(await findings_of(tmp_path, watched), "webhooks", State.WARNING), "nobody to receive from"
+
+
+async def test_a_certificate_that_is_none_is_a_problem_and_no_crash(watched: Database, tmp_path: Path) -> None:
+    pem = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"
+    broken: Sections = {"providers.binance_pay": {"certificate": pem}}
+    done = await paidwatch("doctor", "--json", config=written(tmp_path, watched, WEBHOOK, broken), expect=1)
+    (found,) = [
+        it for it in json.loads(done.stdout)["findings"] if it["part"] == "webhooks" and it["state"] == "problem"
+    ]
+    assert "no RSA key" in found["what"]
+    assert "certPublic" in found["remedy"]
+
+
+async def test_a_success_page_that_no_customer_can_use(watched: Database, tmp_path: Path) -> None:
+    page: Sections = {"success_page": {"url": "https://shop.example.org/thanks"}}
+    assert "no address" in said(await findings_of(tmp_path, watched, page), "success page")
+    assert "key is not set" in said(await findings_of(tmp_path, watched, page, FRONT), "success page", State.WARNING)
+    page = {"success_page": {"url": "https://shop.example.org/thanks", "key": "c4n4ry" * 8}}
+    (well,) = of(await findings_of(tmp_path, watched, page, FRONT), "success page", State.OK)
+    assert "https://pay.example.org/payment/return" in well.what
+    assert "c4n4ry" not in well.what
+
+
+async def test_what_came_of_each_provider_and_why_it_was_not_believed(examine: Examine, watched: Database) -> None:
+    assert "nowpayments: none has come yet" in said(await examine(WEBHOOK, ONE), "webhooks", State.WARNING)
+    minute = timedelta(minutes=1)
+    for age in range(1, 4):
+        await watched.execute(CAME, "nowpayments", "rejected", "the signature is wrong", age * minute)
+    found = said(await examine(WEBHOOK, ONE), "webhooks")
+    assert "0 of the last 3 believed (the signature is wrong: 3); the last came 1 min ago" in found
+    assert "paidwatch webhooks list --provider nowpayments --state rejected" in found
+    for _ in range(18):
+        await watched.execute(CAME, "nowpayments", "verified", None, timedelta())
+    (well,) = of(await examine(WEBHOOK, ONE), "webhooks", State.OK)
+    assert "18 of the last 20 believed (the signature is wrong: 2)" in well.what
+    # Where the application receives, its own log tells.
+    await watched.execute(
+        "INSERT INTO paidwatch.reading (log_id, method, status, valid, failed, error, at)"
+        " SELECT n::text, 'card', 'paid', true, n = 1, CASE n WHEN 1 THEN 'KeyError: plan' END, now()"
+        " FROM generate_series(1, 5) n"
+    )
+    report = await examine(WEBHOOK, GATEWAYS)
+    assert "stripe: 5 of the last 5 believed" in "\n".join(it.what for it in of(report, "webhooks", State.OK))
+    assert "card: handler failures of the last 7 days: 1 (KeyError: plan: 1)" in said(report, "webhooks", State.WARNING)
+
+
+async def test_what_is_not_passed_on(examine: Examine, watched: Database) -> None:
+    assert of(await examine(WEBHOOK, GATEWAYS), "passing on", State.OK)
+    for state in ("dead", "due"):
+        await watched.execute(CAME, "nowpayments", "verified", None, timedelta(hours=1))
+        await watched.execute(
+            "UPDATE paidwatch.webhook SET forward_state = $1, forward_at = now() WHERE forward_state = 'none'", state
+        )
+    report = await examine(WEBHOOK, GATEWAYS)
+    assert "or did not take in time: 1 → mend the handler, then: paidwatch webhooks replay --dead" in said(
+        report, "passing on"
+    )
+    assert "wait to be passed on: 1, the oldest for 1 h" in said(report, "passing on", State.WARNING)
+    await watched.execute(
+        "INSERT INTO paidwatch.forward_target (provider, failures, down_since, down_reason)"
+        " VALUES ('nowpayments', 3, now() - interval '10 minutes', 'no connection')"
+    )
+    assert "has taken nothing for 10 min (no connection); waiting: 1" in said(
+        await examine(WEBHOOK, GATEWAYS), "passing on"
+    )
+
+
+async def test_a_log_that_the_receiver_could_not_fill(examine: Examine, watched: Database) -> None:
+    await watched.execute("ALTER TABLE public.webhook_logs ADD COLUMN shard integer NOT NULL")
+    assert "no value for: shard" in said(await examine(WEBHOOK, ONE), "webhooks")
+    assert "no value for: shard" in said(await examine(), "webhooks", State.WARNING)

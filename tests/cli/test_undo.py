@@ -172,6 +172,16 @@ async def test_only_what_was_done_can_be_undone(watched: Database, hands: Hands,
     await refused(watched, hands, 999, "there is no activation 999")
 
 
+async def test_what_cannot_be_undone_shows_no_user_that_nobody_looked_at(
+    watched: Database, hands: Hands, config: Path
+) -> None:
+    _user, _payment, number = await hands.granted(watched)
+    await hands.undo(number)
+    said = (await command(config, "undo", str(number), "--yes", expect=1)).output
+    assert "it was undone before" in said
+    assert "NOW" not in said
+
+
 async def test_a_dry_run_shows_the_images_and_writes_nothing_and_a_script_has_to_say_yes(
     watched: Database, hands: Hands, config: Path
 ) -> None:

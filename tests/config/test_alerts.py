@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from paidwatch.config import ConfigProblems, Settings, load
-from paidwatch.config.alerts import Gap, Routable
+from paidwatch.config.alerts import Gap, Rated, Routable
 from paidwatch.core import story
 from paidwatch.core.model import GapKind
 from paidwatch.core.routing import About, Escalation, Route, Routing, Severity
@@ -46,7 +46,8 @@ def problems(tmp_path: Path, text: str, environ: Mapping[str, str] | None = None
 
 def test_every_gap_and_the_daily_digest_can_be_routed() -> None:
     assert set(get_args(Gap)) == set(GapKind)
-    assert set(get_args(Routable)) == {*GapKind, story.DAILY}
+    assert set(get_args(Rated)) == {*GapKind, story.DOUBLE, story.FORWARD, story.BREAKER}
+    assert set(get_args(Routable)) == {*get_args(Rated), story.DAILY}
 
 
 def test_the_defaults(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_without_channels_nobody_is_told(tmp_path: Path) -> None:
 
 
 NOT_A_CHANNEL = "is not the name of a channel"
-LIST_OF_GAPS = f"must be one of {', '.join(get_args(Gap))}"
+LIST_OF_GAPS = f"must be one of {', '.join(get_args(Rated))}"
 LIST_OF_KINDS = f"must be one of {', '.join(get_args(Routable))}"
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from paidwatch.config import ConfigProblems, Settings, load
-from paidwatch.config.providers import TYPES
+from paidwatch.config.providers import ASKABLE, TYPES
 from paidwatch.core.orders import DEFAULT_PATTERN
 from paidwatch.core.webhook import Signature, Status
+from paidwatch.outbound import open_session
 from paidwatch.providers import Kind
-from paidwatch.wiring import providers_of
+from paidwatch.providers.apis import ASKABLE as KINDS
+from paidwatch.wiring import apis_of, providers_of
 from tests.providers.signers import KEY, NOW, OTHER_KEY, SIGNERS, public_pem
 
 
@@ -31,6 +33,19 @@ def problem(tmp_path: Path, text: str) -> tuple[int, str, str, str]:
 
 def test_every_type_there_is_can_be_configured() -> None:
     assert set(TYPES) == {kind.value for kind in Kind}
+
+
+@pytest.fixture
+def with_keys(tmp_path: Path) -> Settings:
+    text = "".join(f'[providers.{kind}]\napi_key = "canary"\n' for kind in sorted(ASKABLE))
+    return read(tmp_path, f'{text}[providers.mute]\ntype = "stripe"\nmethods = ["card"]\n')
+
+
+async def test_the_types_that_take_a_key_are_those_that_can_be_asked(with_keys: Settings) -> None:
+    async with open_session() as session:
+        apis = apis_of(with_keys, session)
+    assert set(apis) == ASKABLE == {kind.value for kind in KINDS}
+    assert {method for api in apis.values() for method in api.methods} == ASKABLE
 
 
 def test_the_name_is_the_type_unless_one_is_written(tmp_path: Path) -> None:
@@ -198,6 +213,15 @@ GROUPS = "write a regular expression with the groups (?P<user>…), (?P<plan>…
                 "providers.polar.fields.status",
                 "is not the way to a value",
                 'write the keys with dots between them, like "data.object.id" or "items.0.id"',
+            ),
+        ),
+        (
+            '[providers.binance_pay]\napi_key = "canary"',
+            (
+                2,
+                "providers.binance_pay.api_key",
+                "is not for binance_pay, which cannot be asked about a payment",
+                "leave it out",
             ),
         ),
         (

@@ -145,7 +145,9 @@ def test_what_is_counted_is_over_when_none_came_for_an_hour() -> None:
 
 
 def silence(**changes: Any) -> Silence:
-    usual = Silence(last_at=SEEN, pauses=LEAST, usual=timedelta(minutes=1), asked_at=SEEN + timedelta(minutes=10))
+    usual = Silence(
+        last_at=SEEN, pauses=LEAST, usual=timedelta(minutes=1), asked_at=SEEN + timedelta(minutes=10), asked=2
+    )
     return replace(usual, **changes)
 
 
@@ -170,6 +172,12 @@ def test_silence_counts_from_the_first_payment_that_nobody_answered(
     assert isinstance(late, Gap)
     assert judge_silence(known, SEEN) == Waiting(until=SEEN + silent_after)
     assert isinstance(judge_silence(known, SEEN + silent_after), Gap)
+
+
+def test_a_single_payment_that_nobody_answered_may_be_a_checkout_that_was_left() -> None:
+    late = SEEN + timedelta(hours=5)
+    assert judge_silence(silence(asked=1), late) == Waiting(until=late + FLOOR)
+    assert isinstance(judge_silence(silence(asked=2), late), Gap)
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,9 @@ BAD: dict[str, Bad] = {
     "cancelled by an administrator": Bad(
         guard=Guard.USER, reason=Reason.ADMIN_ACTED, facts=case(evidence={"acted_at": NOW, "act": "cancelled"})
     ),
+    "a signed webhook says that the money went back": Bad(
+        guard=Guard.NOT_REVERSED, reason=Reason.REVERSED, facts=case(evidence={"webhook_reversed_at": NOW})
+    ),
     "an event names the payment": Bad(
         guard=Guard.NOT_DONE, reason=Reason.DONE, facts=case(evidence={"activated_at": PAID})
     ),

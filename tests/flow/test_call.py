@@ -16,10 +16,11 @@ from paidwatch.clock import SystemClock
 from paidwatch.config.activation import ActivationHttp
 from paidwatch.core.guards import Actor, Guard, Mode
 from paidwatch.core.model import GapKind
-from paidwatch.flow.call import Call, Speak
+from paidwatch.flow.call import Call, Rest, Speak
 from paidwatch.flow.calls import Calls
 from paidwatch.flow.claim import Claimant
 from paidwatch.flow.decide import Decide
+from paidwatch.flow.double import Double
 from paidwatch.flow.grant import Ended, Result
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
@@ -251,6 +252,25 @@ async def test_a_commit_after_we_gave_up_waiting_is_found_and_not_repeated(start
         assert (row["state"], row["calls"], len(await here.events(who))) == ("done", 1, 1)
 
 
+async def test_a_request_that_was_given_up_and_commits_after_another_did_is_told_as_double(starter: Starter) -> None:
+    async with starter(timeout="150ms") as here:
+        here.admin.faults.append(Fault.COMMITS_LATE)
+        who, _ = await here.gap()
+        await here.follow()
+        await here.later()
+        row = await here.follow()
+        assert (row["state"], row["calls"], len(await here.events(who))) == ("done", 2, 1)
+        double = Double(database=here.pool, policy=lambda: here.policy, log=Log())
+        assert not (await double.run()).told
+        here.admin.release()
+        await here.admin.until_activated(2)
+        await here.db.execute(
+            "UPDATE paidwatch.activation SET done_at = done_at - interval '1 minute', look_at = now()"
+        )
+        assert (await double.run()).told
+        assert (await here.ledger())["doubled_by"] != row["event_id"]
+
+
 @pytest.mark.parametrize("fault", [Fault.BREAKS_AFTER_COMMIT, Fault.DROPS_AFTER_COMMIT])
 async def test_an_error_after_the_commit_is_read_back_at_once(starter: Starter, fault: Fault) -> None:
     async with starter() as here:
@@ -452,8 +472,23 @@ async def test_an_answer_that_comes_after_somebody_else_asked_again_changes_noth
         assert (await here.ledger())["answer"] == "500"
         await here.later()
         row = await here.follow()
-        # The paused daemon's own request was the second: the application did it, and nothing more is asked.
-        assert (row["state"], row["calls"], len(here.admin.asked), len(await here.events(who))) == ("done", 2, 2, 1)
+        # The paused daemon asked for nothing any more: two requests of one activation would be two activations.
+        assert (row["state"], row["calls"], len(here.admin.asked), len(await here.events(who))) == ("done", 3, 2, 1)
+
+
+async def test_whoever_was_held_up_before_asking_does_not_ask_any_more(starter: Starter) -> None:
+    """A stopped process goes on after minutes: the daemon may be about to ask by then."""
+    async with starter() as here:
+        who, _ = await here.gap()
+        number = (await here.ledger())["activation_id"]
+        step = await here.pool.write(lambda session: here.call.decide(session, number))
+        assert isinstance(step, Speak)
+        await here.db.execute("UPDATE paidwatch.activation SET called_at = called_at - interval '1 minute'")
+        assert isinstance(await here.call.speak(step), Rest)
+        assert here.admin.asked == []
+        await here.later()
+        row = await here.follow()
+        assert (row["state"], row["calls"], len(here.admin.asked), len(await here.events(who))) == ("done", 2, 1, 1)
 
 
 async def test_many_workers_ask_once(starter: Starter) -> None:

@@ -268,7 +268,37 @@ async def test_partial_repeated_and_cheap_are_told_and_never_confirm(log: Bench)
         reference: await shop.add_payment(log.db, user, reference=reference, status="completed")
         for reference in "12345"
     }
-    assert await signed(log, payments) == {"3"}
+    assert await signed(log, payments) == set()
+
+
+@on_both
+async def test_only_as_much_money_as_the_row_says_in_money_that_can_be_compared_confirms(log: Bench) -> None:
+    user = await shop.add_user(log.db)
+    said: Mapping[str, Mapping[str, Any]] = {
+        "enough": {"price_amount": 14.99},
+        "rounded": {"price_amount": 14.98},
+        "unsaid": {"price_amount": None},
+        "the other price": {"price_amount": 14.99, "price_currency": "usdt"},
+        "too little": {"price_amount": 1},
+        "rupiahs": {"price_amount": 14.99, "price_currency": "idr"},
+    }
+    payments = {name: await shop.add_payment(log.db, user, reference=name, status="completed") for name in said}
+    for name, more in said.items():
+        await log.ipn(reference=name, **more)
+    await log.look()
+    assert await signed(log, payments) == {"enough", "rounded", "unsaid", "the other price"}
+
+
+async def test_another_providers_number_is_not_the_key_of_a_row(log: Bench) -> None:
+    user = await shop.add_user(log.db)
+    payments = {
+        method: await shop.add_payment(log.db, user, method=method, reference=method, status="completed")
+        for method in ("stripe", "nowpayments")
+    }
+    for payment in payments.values():
+        await log.ipn(reference=str(payment))
+    await log.look()
+    assert await signed(log, payments) == {"nowpayments"}
 
 
 async def signed(log: Bench, payments: Mapping[str, Any]) -> set[str]:
@@ -329,6 +359,77 @@ async def test_nobody_knows_whose_money_it_is(log: Bench) -> None:
 # Webhooks that go wrong
 
 
+def binance_pay(**data: Any) -> dict[str, Any]:
+    """A notification of Binance Pay that an order of 14.99 USD was paid."""
+    said = {
+        "merchantTradeNo": "shop-77",
+        "transactionId": "M_R_282737362839373",
+        "totalFee": "14.99",
+        "currency": "USD",
+    }
+    return {
+        "bizType": "PAY",
+        "bizStatus": "PAY_SUCCESS",
+        "bizIdStr": "29383937493038367292",
+        "data": json.dumps(said | data),
+    }
+
+
+@on_both
+@pytest.mark.parametrize("kept", ["shop-77", "29383937493038367292", "M_R_282737362839373"])
+async def test_any_id_of_a_payment_leads_to_its_row(log: Bench, kept: str) -> None:
+    """The shop's own number of the order, and the provider's two: the application may have kept any of them."""
+    user = await shop.add_user(log.db)
+    payment = await shop.add_payment(log.db, user, reference=kept, method="binance_pay")
+    other = await shop.add_payment(log.db, user, reference="another", method="binance_pay")
+    await shop.add_webhook(log.db, method="binance_pay", data=binance_pay())
+    await log.look()
+    signed = (
+        "SELECT f.webhook_signed FROM paidwatch.facts(ARRAY[$1::text]::paidwatch.payment_key[], '{}', '{}', '1s') f"
+    )
+    assert await log.db.fetchval(signed, str(payment)) is True
+    assert await log.db.fetchval(signed, str(other)) is False
+    await log.pass_by(GRACE)
+    await log.look()
+    assert await log.stories() == {("provider_paid_db_pending", "shop-77"): "open"}, "and no orphan"
+    await shop.complete(log.db, payment)
+    await log.look()
+    assert await log.stories() == {("provider_paid_db_pending", "shop-77"): "followed"}
+
+
+async def test_what_a_wrong_signature_names_leads_nowhere(log: Bench) -> None:
+    user = await shop.add_user(log.db)
+    payment = await shop.add_payment(log.db, user, reference="29383937493038367292", method="binance_pay")
+    await shop.add_webhook(log.db, method="binance_pay", data=binance_pay(), valid=False)
+    await log.look()
+    assert await log.db.fetchval("SELECT count(*) FROM paidwatch.reading_name") == 0
+    signed = (
+        "SELECT f.webhook_signed FROM paidwatch.facts(ARRAY[$1::text]::paidwatch.payment_key[], '{}', '{}', '1s') f"
+    )
+    assert await log.db.fetchval(signed, str(payment)) is False
+
+
+@on_both
+async def test_a_dead_letter_is_told_once_as_such(log: Bench) -> None:
+    """Its row in the log says failed; `forward_failed` has told of it."""
+    row = await log.ipn("waiting", processing="failed", error="the handler answered 422")
+    await log.db.execute(
+        "INSERT INTO paidwatch.webhook (provider, body, state, log_id, forward_state)"
+        " VALUES ('nowpayments', '', 'verified', $1, 'dead')",
+        str(row),
+    )
+    await log.look()
+    await log.pass_by(GRACE)
+    await log.look()
+    assert await log.stories() == {}
+    assert await log.detect.look() == 0, "and it is not read again and again"
+    await log.ipn("waiting", processing="failed", error="boom", reference="2")
+    await log.look()
+    await log.pass_by(GRACE)
+    await log.look()
+    assert await log.stories() == {("webhook_failed", "2"): "open"}
+
+
 @on_both
 async def test_a_handler_that_failed_until_it_did_it(log: Bench) -> None:
     row = await log.ipn("waiting", processing="failed", error="boom")
@@ -382,6 +483,7 @@ async def test_a_provider_that_says_nothing_while_payments_are_made(log: Bench) 
     assert await log.detect.look() == 1
     await log.look()
     assert timedelta(minutes=39) < await log.due() < timedelta(minutes=41), "six times ten minutes since then"
+    await shop.add_payment(log.db, user)
     await log.db.execute("UPDATE payment_transactions SET created_at = created_at - interval '41 min'")
     await log.pass_by(41 * MINUTE)
     await log.look()
@@ -399,7 +501,7 @@ async def test_a_provider_that_says_nothing_while_payments_are_made(log: Bench) 
 
 
 async def test_the_past_is_one_digest_and_what_no_trigger_saw_is_found(log: Bench) -> None:
-    await log.db.execute("TRUNCATE paidwatch.reading, paidwatch.claim, paidwatch.unread")
+    await log.db.execute("TRUNCATE paidwatch.reading, paidwatch.reading_name, paidwatch.claim, paidwatch.unread")
     await log.db.execute("UPDATE paidwatch.installation SET baseline_at = NULL, log_read_at = NULL")
     await unseen(log, 40)
     await log.start()

@@ -16,15 +16,19 @@ import pytest
 from aiohttp import web
 
 from paidwatch.clock import SystemClock
+from paidwatch.core.model import Notice
+from paidwatch.core.render import render
+from paidwatch.core.routing import Route, Routing, Severity
+from paidwatch.core.story import FORWARD
 from paidwatch.flow.forward import DOWN_FROM, PARALLEL, Destination, Forward, Forwarders, Tools
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
 from paidwatch.outbound import open_session, read_url
-from paidwatch.store import forwards, webhook_list
+from paidwatch.store import forwards, outbox, webhook_list
 from paidwatch.store.connect import Target
-from paidwatch.store.pool import BY_KEY
+from paidwatch.store.pool import BY_KEY, Session
 from paidwatch.store.pool import Database as Pool
 from tests.channels.fakes.http import Received, Service
 from tests.channels.fakes.http import serving as listening
@@ -372,3 +376,43 @@ async def test_once_it_takes_one_again_nothing_waits_for_its_back_off(bench: Ben
     )
     assert await drain(bench.worker()) == 2
     assert [request.headers["paidwatch-webhook"] for request in bench.shop.received[2:]] == [str(first), str(second)]
+
+
+async def test_the_alert_goes_where_its_kind_goes_and_a_silence_keeps_it_quiet(bench: Bench) -> None:
+    routing = Routing(
+        usual=("ops",),
+        low=frozenset({FORWARD}),
+        routes=(Route(channels=("mail",), kinds=frozenset({FORWARD}), severity=Severity.LOW),),
+        escalations=(),
+    )
+    bench.policy = replace(bench.policy, routing=routing, quiet=None)
+    bench.shop.refuse = lambda _request: web.Response(status=422)
+    await bench.db.execute(
+        "INSERT INTO paidwatch.silence (kind, method, author, reason, expires_at)"
+        " VALUES ('forward_failed', 'stripe', 'ann', 'known', now() + interval '1 hour')"
+    )
+    told = "SELECT a.severity, d.channel FROM paidwatch.alert a LEFT JOIN paidwatch.delivery d USING (alert_id)"
+    await bench.due(["A"], "stripe")
+    await drain(bench.worker("stripe"))
+    assert [tuple(row) for row in await bench.db.fetch(told)] == [("low", None)]
+    await bench.due(["A"])
+    await drain(bench.worker())
+    assert [tuple(row) for row in await bench.db.fetch(f"{told} WHERE a.method = 'nowpayments'")] == [("low", "mail")]
+
+
+async def test_the_alert_says_how_much_waits_as_of_now(bench: Bench) -> None:
+    await bench.due(["A", "B"])
+    bench.shop.refuse = lambda request: web.Response(status=422 if request.body.startswith(b"A") else 503)
+    await drain(bench.worker())
+    await bench.due(["C", "D"])
+
+    async def body(session: Session) -> Notice:
+        (due,) = await outbox.claim(session, "ops", lease="l", span=HOUR, most=9)
+        return render(due.story, now=due.now)
+
+    notice = await bench.pool.write(body)
+    facts = {line.label: line.value for line in notice.lines}
+    assert notice.subject == "the application does not take webhooks of nowpayments"
+    assert (facts["Waiting"], facts["Dead letters"]) == ("3 webhooks", "1")
+    assert facts["Reported"] == "the handler answered 422"
+    assert notice.command == "paidwatch webhooks list --forward dead"

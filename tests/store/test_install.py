@@ -221,6 +221,22 @@ async def test_the_runtime_role_can_do_its_work_and_nothing_else(
     await database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
+async def test_a_role_that_was_granted_by_hand_keeps_its_views_when_they_are_defined_anew(database: Database) -> None:
+    role = "paidwatch_by_hand"
+    await role_of(database, role)
+    await install(database)
+    await database.execute(f"SELECT paidwatch.grant_runtime('{role}')")
+    other = {"payments": {"reference": ""}, "users": {"label": ""}, "events": {"table": ""}, "webhooks": {"table": ""}}
+    await install(database, other, {"plans": {"default_days": 31}})
+    readable = await database.fetchval(
+        "SELECT array_agg(relname ORDER BY relname) FROM pg_class"
+        " WHERE relnamespace = 'paidwatch'::regnamespace AND relkind = 'v' AND has_table_privilege($1, oid, 'SELECT')",
+        role,
+    )
+    assert {"events", "payments", "plans", "subscribers", "webhooks"} <= set(readable)
+    await database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 @pytest.mark.parametrize("shape", ["M", "X"])
 async def test_the_daemon_watches_other_shops(
     server: Server, shape: str, told: Sink, start: Start, watched: Database

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from tests.support import shop
-from tests.support.daemon import installed, told_and_done
+from tests.support.daemon import install, installed, told_and_done
 from tests.support.postgres import Database, Server
 from tests.support.sink import Sink
 from tests.support.watched import Start
@@ -307,3 +307,28 @@ async def test_asyncpg_raises_on_a_date_beyond_python(watched: Database) -> None
     """The premise of the tests above."""
     with pytest.raises((ValueError, OverflowError, asyncpg.PostgresError)):
         await watched.fetchval("SELECT '20000-01-01'::timestamptz")
+
+
+async def test_what_names_a_payment_may_be_of_any_length(database: Database) -> None:
+    """An index that is ours must not refuse a row of theirs; one of an earlier version is made anew."""
+    await database.execute(
+        "ALTER TABLE payment_transactions ALTER transaction_id TYPE text;"
+        "ALTER TABLE webhook_logs ALTER payment_id TYPE text"
+    )
+    for table, column in (("payment_transactions", "transaction_id"), ("webhook_logs", "payment_id")):
+        theirs = await database.fetch(
+            "SELECT i.indexrelid::regclass::text, n.conname FROM pg_index i"
+            " LEFT JOIN pg_constraint n ON n.conindid = i.indexrelid"
+            f" JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]"
+            f" WHERE i.indrelid = '{table}'::regclass AND a.attname = '{column}'"
+        )
+        for index, constraint in theirs:
+            drop = f"ALTER TABLE {table} DROP CONSTRAINT {constraint}" if constraint else f"DROP INDEX {index}"
+            await database.execute(drop)
+    await database.execute("CREATE INDEX paidwatch_webhooks_payment ON webhook_logs (payment_id)")
+    await install(database)
+    await install(database)
+    long = "".join(chr(97 + number * number % 26) + str(number) for number in range(3000))
+    user = await shop.add_user(database)
+    await shop.add_payment(database, user, reference=long, status="completed")
+    await shop.add_webhook(database, payment=long)

@@ -373,3 +373,16 @@ async def test_ordinary_payments_are_hinted_at_only_while_somebody_waits(
             assert (await events.next())["state"] == "paid_activating"
         await ear.fetch("SELECT 1")
         assert hints
+
+
+async def test_hints_alone_keep_no_connection_open(
+    watched: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it is open every piece of news costs a NOTIFY, so it ends with the last who asked, however much happens."""
+    monkeypatch.setattr("paidwatch.flow.follow.IDLE", SECOND)
+    async with pages(watched, tmp_path) as served:
+        await served.state("5745459419")
+        assert await connections(watched) == 1
+        with anyio.fail_after(15):
+            while await connections(watched):
+                await watched.execute("NOTIFY paidwatch_customers")

@@ -1,5 +1,7 @@
 """The receiver over real HTTP on a real database: what is kept, believed, logged and answered, whatever hangs."""
 
+import hashlib
+import hmac
 import json
 import logging
 from collections.abc import Iterator
@@ -109,6 +111,20 @@ async def test_what_is_not_believed_is_kept_logged_and_refused(
         assert error in {None, told}
     assert KEY not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("shape", ["F", "M"])
+async def test_what_jsonb_refuses_is_mended_in_the_log_and_believed(watched: Database) -> None:
+    """A NUL and half a character are legal JSON, and signed; the rest of the document is what it was."""
+    body = b'{"note":"a\\u0000b\\ud800c","payment_id":5,"payment_status":"finished","price_amount":14.990}'
+    code = hmac.new(KEY.encode(), body, hashlib.sha512).hexdigest()
+    async with serving(watched) as desk:
+        assert await desk.post(body, {"x-nowpayments-sig": code, "content-type": "application/json"}) == 200
+        assert [stored for (stored,) in await desk.kept("body")] == [body]
+        ((data, status),) = await desk.logged("webhook_data", "processing_status")
+    said = json.loads(data)
+    assert said == {"note": "a\ufffdb\ufffdc", "payment_id": 5, "payment_status": "finished", "price_amount": 14.99}
+    assert status == "completed"
 
 
 async def test_a_duplicate_changes_nothing_and_a_rejected_one_can_still_be_believed(watched: Database) -> None:
@@ -268,3 +284,39 @@ async def test_another_secret_is_enough_to_believe_what_was_rejected(watched: Da
         await desk.until("SELECT EXISTS (SELECT FROM paidwatch.webhook WHERE state = 'verified' AND NOT unlogged)")
         assert await desk.kept("forward_state", "signature", "problem") == [("due", "valid", None)]
         assert await desk.logged("processing_status", "signature_valid", "error_message") == [("received", True, None)]
+
+
+async def test_what_a_crash_left_a_moment_ago_is_settled_though_nobody_looks_again(watched: Database) -> None:
+    body, headers = signed(payment(5077125051))
+    await watched.execute(
+        "INSERT INTO paidwatch.webhook (provider, body, headers) VALUES ('nowpayments', $1, $2::jsonb)",
+        body,
+        json.dumps(list(headers.items())),
+    )
+    async with serving(watched) as desk:
+        await desk.until("SELECT NOT EXISTS (SELECT FROM paidwatch.webhook WHERE state = 'received')")
+
+
+async def test_one_that_the_database_refuses_is_tried_again_though_the_next_one_is_taken(watched: Database) -> None:
+    await watched.execute(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;"
+        "CREATE TRIGGER refuse BEFORE UPDATE ON paidwatch.webhook FOR EACH ROW WHEN (NEW.reference = '1111111111')"
+        " EXECUTE FUNCTION public.refuse()"
+    )
+    async with serving(watched) as desk:
+        async with anyio.create_task_group() as group:
+            for number in (1111111111, 2222222222):
+                group.start_soon(desk.send, payment(number))
+        await desk.until("SELECT count(*) = 1 FROM paidwatch.webhook WHERE state = 'verified'")
+        await watched.execute("DROP FUNCTION public.refuse() CASCADE")
+        await desk.until("SELECT NOT EXISTS (SELECT FROM paidwatch.webhook WHERE state = 'received')")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "zstd", "br"])
+async def test_a_body_that_says_it_is_packed_is_kept_as_it_came_and_leaves_no_traceback(
+    watched: Database, caplog: pytest.LogCaptureFixture, encoding: str
+) -> None:
+    async with serving(watched) as desk:
+        assert await desk.post(b"not packed at all", {"Content-Encoding": encoding}) == 400
+        assert await desk.kept("body", "state") == [(b"not packed at all", "rejected")]
+    assert "Traceback" not in caplog.text

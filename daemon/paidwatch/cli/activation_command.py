@@ -46,11 +46,12 @@ def status(cli: Cli, *, as_json: bool) -> None:
         from paidwatch.store import activations, breaker, ledger  # noqa: PLC0415 - the commands start fast
 
         record, _open = await ledger.track_record(session)
-        return await breaker.standing(session), await activations.used(session), record
+        used = await activations.used(session, shadows=chosen.mode == "shadow")
+        return await breaker.standing(session), used, record
 
     settings = cli.settings()
-    standing, used, record = looking(cli, ask)
     chosen = settings.activation
+    standing, used, record = looking(cli, ask)
     if as_json:
         emit_json(
             {

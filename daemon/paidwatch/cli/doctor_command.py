@@ -1,6 +1,8 @@
 """`paidwatch doctor`: every part of the installation, each problem with its remedy."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,7 +12,7 @@ from paidwatch.cli.root import FAILED, Cli, json_option, pass_cli, run_async
 
 if TYPE_CHECKING:
     from paidwatch.config import Settings
-    from paidwatch.ops.doctor import Doctor, Finding, Limits, Report
+    from paidwatch.ops.doctor import Doctor, Finding, Gateway, Limits, Reception, Report
 
 _PROBLEMS: Final = 1
 _STYLES: Final = {"ok": "green", "warning": "yellow", "problem": "bold red"}
@@ -52,7 +54,7 @@ def examination(settings: "Settings", limits: "Limits | None" = None) -> "Doctor
     from paidwatch.core.guards import Mode  # noqa: PLC0415 - the commands start fast
     from paidwatch.flow.listen import Ears  # noqa: PLC0415
     from paidwatch.flow.signal import Signal  # noqa: PLC0415
-    from paidwatch.ops import doctor_installation, doctor_work  # noqa: PLC0415
+    from paidwatch.ops import doctor_installation, doctor_webhooks, doctor_work  # noqa: PLC0415
     from paidwatch.ops.doctor import Doctor, Expected, Limits  # noqa: PLC0415
     from paidwatch.store.statements import Statements  # noqa: PLC0415
     from paidwatch.wiring import target_of  # noqa: PLC0415
@@ -73,23 +75,61 @@ def examination(settings: "Settings", limits: "Limits | None" = None) -> "Doctor
         activates=settings.activation.mode == "auto",
         mode=Mode(settings.activation.mode),
         limits=limits or Limits(),
+        reception=reception_of(settings),
     )
     return Doctor(
         target=target,
         statements=statements,
         expected=expected,
         prove_listening=prove_listening,
-        checks=(*doctor_installation.CHECKS, *doctor_work.CHECKS),
+        checks=(*doctor_installation.CHECKS, *doctor_work.CHECKS, *doctor_webhooks.CHECKS),
     )
 
 
 def with_configuration(settings: "Settings", report: "Report") -> "Report":
     """Return the report with what is to be said about the configuration before it."""
     from paidwatch.ops.doctor import Report, ok, warning  # noqa: PLC0415 - the commands start fast
+    from paidwatch.ops.doctor_webhooks import configured  # noqa: PLC0415
 
     source = str(settings.origins.file or "no file: environment and defaults")
     own = [warning("configuration", doubt) for doubt in settings.warnings]
-    return Report(findings=[ok("configuration", source), *own, *report.findings], asked=report.asked)
+    received = configured(reception_of(settings))
+    return Report(findings=[ok("configuration", source), *own, *received, *report.findings], asked=report.asked)
+
+
+def reception_of(settings: "Settings") -> "Reception":
+    """Return what is configured about webhooks, without any secret."""
+    from paidwatch.ops.doctor import Reception  # noqa: PLC0415 - the commands start fast
+
+    return Reception(
+        gateways=tuple(_gateway(settings, name) for name in settings.providers),
+        listens=bool(settings.http.listen),
+        public_url=settings.http.public_url,
+        page=settings.success_page.url,
+        has_key=bool(settings.success_page.key.get_secret_value()),
+    )
+
+
+def _gateway(settings: "Settings", name: str) -> "Gateway":
+    from paidwatch.config.providers import kind_of  # noqa: PLC0415 - the commands start fast
+    from paidwatch.core.webhook import Signature  # noqa: PLC0415
+    from paidwatch.errors import ConfigError  # noqa: PLC0415
+    from paidwatch.ops.doctor import Gateway  # noqa: PLC0415
+    from paidwatch.wiring import provider_of  # noqa: PLC0415
+
+    section = settings.providers[name]
+    gateway = Gateway(
+        name=name,
+        secret="certificate" if kind_of(name, section) == "binance_pay" else "secret",
+        has_secret=False,
+        methods=section.methods or (name,),
+    )
+    try:
+        provider = provider_of(name, section)
+    except ConfigError as error:
+        return replace(gateway, unusable=error.message, remedy=error.remedy)
+    proof = provider.verify({}, b"", datetime.now(UTC))
+    return replace(gateway, has_secret=proof is not Signature.NO_SECRET)
 
 
 def _show(findings: Sequence["Finding"]) -> None:

@@ -49,6 +49,7 @@ COMMANDS: Final = {
     "doctor": ("paidwatch.cli.doctor_command:doctor", "Examine the installation."),
     "test-alert": ("paidwatch.cli.test_alert_command:test_alert", "Send a test message through the channels."),
     "config": ("paidwatch.cli.config_command:config", "Check and explain the configuration."),
+    "drill": ("paidwatch.cli.drill_command:drill", "Send a test payment through the whole pipe."),
     "demo": ("paidwatch.cli.demo_command:demo", "See it work on a database of its own."),
 }
 """Name, `module:attribute`, and the line in the list of commands."""

@@ -10,7 +10,7 @@ from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
 from paidwatch.cli.root import DURATION, Cli, json_option, pass_cli
 from paidwatch.cli.tending import NUMBER, acting, by_option, listing, looking
 from paidwatch.core.model import GapKind
-from paidwatch.core.story import AUDIT, CHANNEL_DOWN, DOUBLE, INCIDENT
+from paidwatch.core.story import AUDIT, BREAKER, CHANNEL_DOWN, DOUBLE, FORWARD, INCIDENT
 from paidwatch.core.text import masked, stamp
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from paidwatch.store.alert_list import Quiet
     from paidwatch.store.pool import Session
 
-KINDS = (*(kind.value for kind in GapKind), INCIDENT, CHANNEL_DOWN, DOUBLE, AUDIT)
+KINDS = (*(kind.value for kind in GapKind), INCIDENT, CHANNEL_DOWN, DOUBLE, FORWARD, BREAKER, AUDIT)
 
 
 @click.group(invoke_without_command=True)

@@ -101,7 +101,8 @@ def _say(found: "Takeback", settings: "Settings") -> None:
     when = f", {stamp(written.done_at)}" if written.done_at else ""
     say(f"activation {written.activation_id}: {written.state}, by {written.actor}{when}", "bold")
     say(f"user {written.user_id}, payment {written.payment_id}")
-    rows = list(_images(found))
+    # Where nothing can be taken back the user was not even looked at.
+    rows = list(_images(found)) if found.present is not None else []
     if rows:
         columns = ("column", "before it", "it wrote", "now", "put back")
         emit_table(columns, rows, title=f"what it wrote to {settings.users.table}")

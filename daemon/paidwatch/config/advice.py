@@ -5,6 +5,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from paidwatch.config.channels import Discord, Slack, Webhook
 from paidwatch.config.locate import Path
 from paidwatch.config.origin import Layer
 from paidwatch.config.settings import Settings
@@ -37,7 +38,7 @@ def _about_channels(settings: Settings) -> Iterator[str]:
     named |= {name for step in alerts.escalations for name in step.channels}
     places: dict[str, str] = {}
     for name, channel in settings.channels.items():
-        place = channel.url.get_secret_value() if channel.type in {"slack", "discord", "webhook"} else ""
+        place = channel.url.get_secret_value() if isinstance(channel, Slack | Discord | Webhook) else ""
         if place and places.setdefault(place, name) != name:
             yield f"channels.{name} has the same url as channels.{places[place]}: everything arrives there twice"
         if alerts.channels and name not in named.union(alerts.channels):

@@ -50,8 +50,10 @@ Gap = Literal[
     "webhook_bad_signature",
     "provider_silent",
 ]
-Gaps = Annotated[tuple[Gap, ...], AfterValidator(_each_once)]
-Routable = Literal[Gap, "daily"]
+Rated = Literal[Gap, "double_activation", "forward_failed", "breaker"]
+"""What may be of low severity: gaps, and what wants a person for another reason."""
+Gaps = Annotated[tuple[Rated, ...], AfterValidator(_each_once)]
+Routable = Literal[Rated, "daily"]
 """An incident goes where its members go, and what paidwatch tells of its own troubles to the usual channels."""
 Kinds = Annotated[tuple[Routable, ...], AfterValidator(_each_once)]
 Names = Annotated[tuple[str, ...], AfterValidator(_each_once)]

@@ -205,8 +205,8 @@ class Webhooks(Section):
     status: OptionalColumn = "processing_status"
     """What became of the webhook."""
     data: OptionalColumn = "webhook_data"
-    """What the provider sent, as JSON: read as that provider's webhooks are; only what is signed and says paid confirms a
-    payment."""
+    """What the provider sent, as JSON: read as that provider's webhooks are; only what is signed and says paid confirms
+    a payment."""
     error: OptionalColumn = "error_message"
     """Why it failed."""
     valid: OptionalColumn = "signature_valid"

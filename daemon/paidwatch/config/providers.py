@@ -22,6 +22,8 @@ TYPES: Final = (
     "generic",
 )
 """Every type there is, as `type` spells them."""
+ASKABLE: Final = frozenset({"nowpayments", "stripe", "coinbase_commerce"})
+"""The types whose API can be asked about one payment."""
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _PATH: Final = re.compile(r"[^.\s]+(?:\.[^.\s]+)*")
@@ -145,7 +147,7 @@ class Provider(Section):
     certificate: Certificate = ""
     """For `binance_pay`, in place of a secret: the public key or certificate in PEM; several while they are changed."""
     api_key: SecretStr = NO_SECRET
-    """Key of the provider's API."""
+    """Key of the provider's API, which is asked about gaps; for `nowpayments`, `stripe` and `coinbase_commerce`."""
     api_url: Url = ""
     """Address of the provider's API, where it is not the usual one."""
     methods: Words = ()
@@ -199,6 +201,10 @@ def _check_kind(name: str, provider: Provider) -> None:
         raise Wrong(what, 'leave it out, or write type = "generic"', below=(name, "fields"))
     if kind == "standard_webhooks":
         _check_keys(name, provider)
+    if kind not in ASKABLE and (provider.api_key.get_secret_value() or provider.api_url):
+        what = f"is not for {kind}, which cannot be asked about a payment"
+        below = "api_key" if provider.api_key.get_secret_value() else "api_url"
+        raise Wrong(what, "leave it out", below=(name, below))
     _check_words(name, provider.fields)
     if kind == "binance_pay":
         if provider.secret.get_secret_value() or provider.old_secrets:

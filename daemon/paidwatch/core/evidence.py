@@ -43,6 +43,8 @@ USUAL: Final = 6
 """So many times its usual longest pause (the 99th percentile of a week) makes a provider silent."""
 LEAST: Final = 5
 """Fewer pauses within a week say nothing about what is usual."""
+TELLING: Final = 2
+"""So many payments that nobody answered tell of a silent provider."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,8 @@ class Silence:
     """The 99th percentile of those."""
     asked_at: datetime | None
     """When the first payment of the method was created since the last webhook; None: none was."""
+    asked: int
+    """How many were."""
 
 
 def judge(claim: Claim, rules: Rules, now: datetime) -> Verdict:
@@ -208,12 +212,17 @@ def judge_stream(stream: Stream, now: datetime) -> Verdict:
 def judge_silence(silence: Silence, now: datetime) -> Verdict:
     """Return the verdict on a method that has said nothing for a while; settled: nothing was to be said.
 
-    The pause counts from the first payment that was created since the last webhook: nobody expects a webhook before.
+    The pause counts from the first payment that was created since the last webhook: nobody expects a webhook before. A
+    single one may be a checkout that was left, at night above all, and is waited with for another one.
     """
     if silence.last_at is None or silence.asked_at is None or silence.usual is None or silence.pauses < LEAST:
         return Settled(outcome=Outcome.CLEARED, at=silence.last_at or now)
     silent_at = after(max(silence.asked_at, silence.last_at), patience(silence.usual))
-    return Waiting(until=silent_at) if now < silent_at else Gap(kind=GapKind.PROVIDER_SILENT, cause=Cause.SILENT)
+    if now < silent_at:
+        return Waiting(until=silent_at)
+    if silence.asked < TELLING:
+        return Waiting(until=after(now, patience(silence.usual)))
+    return Gap(kind=GapKind.PROVIDER_SILENT, cause=Cause.SILENT)
 
 
 def reference_of(filed: str | None) -> str:

@@ -208,8 +208,9 @@ def _final(facts: Facts, request: Request, _limits: Limits, now: datetime) -> Re
 
 
 def _not_reversed(facts: Facts, _request: Request, _limits: Limits, _now: datetime) -> Reason:
-    """P2: no reversal was ever seen, before or after the payment became paid."""
-    return Reason.REVERSED if is_reversed(facts) else Reason.HOLDS
+    """P2: no reversal was ever seen, before or after the payment became paid, nor told by a signed webhook."""
+    told = facts.evidence.webhook_reversed_at is not None
+    return Reason.REVERSED if told or is_reversed(facts) else Reason.HOLDS
 
 
 def _newest(facts: Facts, _request: Request, _limits: Limits, _now: datetime) -> Reason:
@@ -261,6 +262,9 @@ def _not_done(facts: Facts, request: Request, _limits: Limits, _now: datetime) -
     if facts.evidence.undone_at is not None:
         # A person may override an undo, and not what the user has been given since.
         return Reason.UNDONE if shortfalls(facts, request.rules) else Reason.AS_PAID
+    if facts.evidence.activated_at is not None and not shortfalls(facts, request.rules):
+        # An event names the payment, and the user has it: it has bought its one period.
+        return Reason.AS_PAID
     if was_granted(facts):
         return Reason.DONE
     if facts.evidence.granted_at is not None:

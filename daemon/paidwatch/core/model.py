@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
+from paidwatch.core.answer import Answer
+
 
 class Phase(StrEnum):
     """Where a payment stands, whatever words the application uses for it."""
@@ -167,7 +169,11 @@ class Evidence:
     """When the last signed one came that says the money is still awaited or moving."""
     webhook_short_at: datetime | None = None
     """When the last signed one came that says too little arrived."""
+    webhook_reversed_at: datetime | None = None
+    """When the last signed one came that says the money went back."""
     webhooks_watched: bool = False
+    answer: Answer | None = None
+    """What the payment provider said when it was asked about this payment's reference; None: there is no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

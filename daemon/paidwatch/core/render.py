@@ -134,6 +134,7 @@ def _extra(story: Story) -> dict[str, str]:
         "escalations": str(story.escalations),
         "channel": story.about_channel,
         "waiting": None if story.waiting is None else str(story.waiting),
+        "dead": None if story.dead is None else str(story.dead),
         "activation_id": story.activation_id,
     }
     return {name: str(fact) for name, fact in (facts | _of_incident(story)).items() if fact}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
+from paidwatch.core.answer import in_words
 from paidwatch.core.model import Line, Outcome, Word
 from paidwatch.core.routing import Severity
 from paidwatch.core.story import State, Story
@@ -194,3 +195,9 @@ def webhooks_seen(story: Story) -> Iterator[Line]:
     yield from moment("Said unpaid", seen.moving_at)
     yield from moment("Bad signature", seen.bad_at)
     yield from moment("Handler failed", seen.failed_at)
+
+
+def provider_asked(story: Story) -> Iterator[Line]:
+    """Yield what the payment provider says, or why it could not be asked."""
+    if story.asked is not None:
+        yield from several("Provider", in_words(story.asked))

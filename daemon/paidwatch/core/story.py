@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
+from paidwatch.core.answer import Asked
 from paidwatch.core.model import Outcome
 from paidwatch.core.routing import Severity
 
@@ -30,6 +31,8 @@ BREAKER: Final = "breaker"
 """Automatic activation was stopped, by itself or by a person."""
 DOUBLE: Final = "double_activation"
 """The application activated a payment that paidwatch had activated."""
+FORWARD: Final = "forward_failed"
+"""The application does not take the webhooks of a provider."""
 
 BUNDLES: Final = frozenset({HELD, MORNING})
 """The kinds that tell several stories in one line each."""
@@ -147,6 +150,8 @@ class Story:
     cause: str = ""
     """A named cause, in constant words; of a broken channel, the reason."""
     webhooks: Webhooks | None = None
+    asked: Asked | None = None
+    """What the payment provider says; None: it is not asked."""
     sharing: int = 0
     """How many other open gaps have the same cause."""
     detail: str = ""
@@ -171,7 +176,11 @@ class Story:
     about_channel: str | None = None
     """The channel that is broken, or that works again and is told what it missed."""
     waiting: int | None = None
-    """How many messages wait for the broken channel."""
+    """How many messages wait for the broken channel, or webhooks for the application's handler."""
+    dead: int | None = None
+    """How many webhooks the application's handler refused, or did not take in time."""
+    away_since: datetime | None = None
+    """Since when that handler takes nothing; None: it takes some."""
     members: tuple[str, ...] = ()
     """What a bundle tells: one line per story, made by `core.render.line_of`."""
     members_total: int = 0

@@ -15,6 +15,7 @@ from paidwatch.core.said import (
     moment,
     pasteable,
     person,
+    provider_asked,
     quieten,
     several,
     short,
@@ -76,6 +77,7 @@ def _lines(story: Story, kind: GapKind, word: Word, now: datetime) -> Iterator[L
     yield from text("Cause", story.cause, short=False)
     yield from text("Reported", story.detail, short=False)
     yield from webhooks_seen(story)
+    yield from provider_asked(story)
     if story.sharing and story.state is not State.RESOLVED:
         others = "1 other open gap has" if story.sharing == 1 else f"{story.sharing} other open gaps have"
         yield Line(label="Shared by", value=f"{others} the same cause", short=False)

@@ -37,6 +37,7 @@ from paidwatch.core.story import (
     CHANNEL_DOWN,
     DAILY,
     DOUBLE,
+    FORWARD,
     HELD,
     MORNING,
     TEST,
@@ -212,6 +213,51 @@ def _tell_breaker(story: Story, word: Word, now: datetime) -> Said:
     )
 
 
+def _tell_forward(story: Story, word: Word, now: datetime) -> Said:
+    """Tell that the application does not take a provider's webhooks, and that it does again."""
+    provider = short(story.method or "") or "a provider"
+    over = story.state is State.RESOLVED
+    if not over:
+        cause = fit(masked(story.cause), LONGEST) or f"the application does not take webhooks of {provider}"
+        summary = (
+            f"{standing(story, word, now)}{cause[0].upper()}{cause[1:]}. paidwatch keeps them all: what waits is "
+            "passed on by itself once the handler works, a dead letter when a person says so."
+        )
+    elif story.outcome in UNSETTLED:
+        summary = f"The application did not take webhooks of {provider}. {phrases.ending(None, story.outcome)}"
+    else:
+        length = span((story.resolved_at or now) - story.opened_at)
+        summary = f"The application takes webhooks of {provider} again, after {length}; no dead letter is left."
+    return Said(
+        subject=f"the application does not take webhooks of {provider}",
+        summary=summary,
+        lines=(
+            *text("Provider", provider),
+            *_ends(story),
+            *(() if over else _backlog(story)),
+            Line(label="Sent", value=now),
+            *several("Reported", [unlinked(line) for line in story.digest]),
+            *attention(story, word, now),
+            *text("Delay", lateness(story, word, now, _OUTAGE), short=False),
+            *dismissal(story),
+            *quieten(story, word),
+        ),
+        command="" if over else f"paidwatch webhooks list --forward {'dead' if story.dead else 'due'}",
+    )
+
+
+def _backlog(story: Story) -> Iterator[Line]:
+    """Yield since when, how many wait, and how many wait for a person."""
+    yield Line(label="Since", value=story.away_since or story.opened_at)
+    if story.waiting is not None:
+        yield Line(label="Waiting", value=count(story.waiting, "webhook"))
+    if story.dead is not None:
+        yield Line(label="Dead letters", value=str(story.dead))
+    if story.dead:
+        repaired = "once the handler is repaired, pass them on: paidwatch webhooks replay --dead"
+        yield from text("Then", repaired, short=False)
+
+
 def _tell_audit(story: Story, word: Word, now: datetime) -> Said:
     """Tell what the comparison of alerts with deliveries found missing, which is an error in paidwatch itself."""
     found = (*story.members, *story.digest)
@@ -298,5 +344,6 @@ _TELLERS: Final[Mapping[str, Callable[[Story, Word, datetime], Said]]] = Mapping
         AUDIT: _tell_audit,
         BREAKER: _tell_breaker,
         DOUBLE: _tell_double,
+        FORWARD: _tell_forward,
     }
 )

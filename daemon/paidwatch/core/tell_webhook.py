@@ -16,6 +16,7 @@ from paidwatch.core.said import (
     moment,
     pasteable,
     person,
+    provider_asked,
     quieten,
     several,
     short,
@@ -109,6 +110,7 @@ def _lines(story: Story, kind: GapKind, word: Word, now: datetime) -> Iterator[L
     yield from text("Delay", lateness(story, word, now, _EVENT), short=False)
     yield from text("Cause", story.cause, short=False)
     yield from text("Reported", story.detail, short=False)
+    yield from provider_asked(story)
     if not over:
         yield from several("To check", _CHECKS.get(kind, ()))
     yield from dismissal(story)

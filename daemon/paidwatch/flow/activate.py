@@ -59,8 +59,8 @@ class Activate:
                     payment=claim.payment_id,
                     why=" ".join(ended.notes),
                 )
-            case Result.GONE:
-                pass
+            case Result.GONE | Result.FAILED | Result.UNDER_WAY:
+                pass  # somebody else ended it; the two others are of the strategy http (flow.call)
 
     async def _failed(self, claim: Claim, error: str) -> None:
         """The database refused to write: again later, then for a person."""

@@ -7,6 +7,8 @@ straw. It opens once and is told once; only a person arms it again (`store/break
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from paidwatch.core.breaker import FAILING, Recent, trip
+from paidwatch.core.routing import About
+from paidwatch.core.story import BREAKER
 from paidwatch.core.text import span
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
@@ -25,9 +27,16 @@ async def check(session: Session, policy: Policy, *, opening: Sequence[str] = ()
     reason = trip(recent, rules)
     if reason is None:
         return None
-    channels = list(policy.routing.usual) or list(policy.channels)
-    notes = list(_notes(recent, reason, policy))
-    opened = await breaker.pause(session, PAIDWATCH, reason, channels=channels, notes=notes)
+    severity = policy.routing.severity(BREAKER)
+    about = About(kind=BREAKER, severity=severity, method=None, amount=None)
+    opened = await breaker.pause(
+        session,
+        PAIDWATCH,
+        reason,
+        channels=policy.routing.channels(about) or policy.channels,
+        notes=list(_notes(recent, reason, policy)),
+        severity=severity,
+    )
     return reason if opened else None
 
 

@@ -135,9 +135,12 @@ class Call:
 
     async def speak(self, step: Speak) -> Step:
         """Ask the application, outside of any transaction, and write down what came of it. Raises DatabaseError."""
-        reply = Reply(code="timeout", said="there was no answer in time")
-        with anyio.move_on_after((step.application.timeout + SLACK).total_seconds()):
-            reply = await step.application.activate(step.ask)
+        # Whoever was held up until others may ask as well (a stopped process, a slow commit) asks no more.
+        reply = Reply(code="connect_timeout", said="it was too late to ask", reached=False)
+        if await self._database.read(lambda session: calls.fresh(session, step.activation_id, step.call, SLACK)):
+            reply = Reply(code="timeout", said="there was no answer in time")
+            with anyio.move_on_after((step.application.timeout + SLACK).total_seconds()):
+                reply = await step.application.activate(step.ask)
         return await self._database.write(lambda session: self._answered(session, step, reply))
 
     async def decide(self, session: Session, activation_id: int) -> Step:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
+from paidwatch.core.answer import confirms
 from paidwatch.core.grant import GRANTABLE, Grant, in_words, plan_grant
 from paidwatch.core.guards import (
     Actor,
@@ -161,7 +162,17 @@ async def guard(
         usage=used,
         breaker_open=stopped,
     )
-    return override(evaluate(known.facts, policy.request(actor), limits, now), forced)
+    request = policy.request(actor, corroborated=_provider_says(known, policy, now))
+    return override(evaluate(known.facts, request, limits, now), forced)
+
+
+def _provider_says(known: Known, policy: Policy, now: datetime) -> bool | None:
+    """Return whether the payment provider, when it was asked, confirmed the payment; None: there is no word of it."""
+    payment = known.facts.payment
+    if payment is None:
+        return None
+    tolerance = policy.rules.amount_tolerance
+    return confirms(known.facts.evidence.answer, payment.amount, payment.currency, now, tolerance=tolerance)
 
 
 def why_not(results: Sequence[GuardResult]) -> tuple[str, ...]:

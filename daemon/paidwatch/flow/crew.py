@@ -4,6 +4,7 @@ from anyio.abc import TaskGroup
 
 from paidwatch.flow.activate import Activate
 from paidwatch.flow.alarm import Alarm
+from paidwatch.flow.ask import Ask, Questions
 from paidwatch.flow.breaker import after_failure
 from paidwatch.flow.call import Call
 from paidwatch.flow.calls import Calls
@@ -26,11 +27,18 @@ class Crew:
         self._means = means
         self._database = database
         self._deliverers: dict[str, Deliver] = {}
+        self._questions = Questions(means.apis)
         self.detect = Detect(
-            database=database, policy=means.policy, providers=means.providers, metrics=means.metrics, log=means.log
+            database=database,
+            policy=means.policy,
+            providers=means.providers,
+            metrics=means.metrics,
+            log=means.log,
+            questions=self._questions,
         )
         self.alarm = self._alarm()
         self._calls = self._caller()
+        self._asker = self._ask()
         self._forwarders = self._passers_on()
         self.alarm.on_claims, self._calls.on_look = self._calls.poke.ring, self.alarm.poke.ring
 
@@ -43,6 +51,7 @@ class Crew:
         """A command or a page queued something, or the configuration changed: everybody looks."""
         self.alarm.poke.ring()
         self._calls.poke.ring()
+        self._asker.poke.ring()
         self._forwarders.ring()
         self._means.receive.look()
         self.news()
@@ -51,6 +60,7 @@ class Crew:
         """Begin."""
         group.start_soon(self.alarm.run, name="alarm")
         group.start_soon(self._calls.run, name="activation calls")
+        group.start_soon(self._asker.run, name="provider questions")
         self.hire(group)
 
     def hire(self, group: TaskGroup) -> None:
@@ -80,6 +90,7 @@ class Crew:
         """Finish what is under way, begin nothing more."""
         self.alarm.stop()
         self._calls.stop()
+        self._asker.stop()
         self._forwarders.stop()
         for deliverer in self._deliverers.values():
             deliverer.stop()
@@ -95,6 +106,7 @@ class Crew:
                 claimant=Claimant(means.policy),
                 metrics=means.metrics,
                 log=means.log,
+                questions=self._questions,
             ),
             sweep=Sweep(database=database, policy=means.policy, log=means.log),
             double=Double(database=database, policy=means.policy, log=means.log),
@@ -118,6 +130,18 @@ class Crew:
             metrics=means.metrics,
             log=means.log,
             on_told=self.news,
+        )
+
+    def _ask(self) -> Ask:
+        means = self._means
+        return Ask(
+            database=self._database,
+            apis=means.apis,
+            questions=self._questions,
+            status=means.status,
+            log=means.log,
+            on_told=self.news,
+            on_look=self.alarm.poke.ring,
         )
 
     def _passers_on(self) -> Forwarders:

@@ -1,6 +1,6 @@
 """Decide: claim what is due, judge it, record verdict, alert, activation claim and deliveries in one transaction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -11,12 +11,13 @@ from paidwatch.core.timing import next_reminder, reminders_due
 from paidwatch.core.verdict import judge
 from paidwatch.errors import Unreadable
 from paidwatch.flow import breaker, storm
+from paidwatch.flow.ask import Questions
 from paidwatch.flow.claim import Claimant, Claims
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.storm import Fresh
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
-from paidwatch.store import alerts, watches
+from paidwatch.store import alerts, answers, watches
 from paidwatch.store.pool import Database, Session
 from paidwatch.store.watches import Claimed, Closed, Known, NewGap, Told
 
@@ -50,14 +51,22 @@ class Decide:
     """One tick after the other; the alarm says when."""
 
     def __init__(
-        self, *, database: Database, policy: Callable[[], Policy], claimant: Claimant, metrics: Metrics, log: Log
+        self,
+        *,
+        database: Database,
+        policy: Callable[[], Policy],
+        claimant: Claimant,
+        metrics: Metrics,
+        log: Log,
+        questions: Questions | None = None,
     ) -> None:
-        """Bind the database and the owner's choices."""
+        """Bind the database, the owner's choices, and where it is noted what payment providers are to be asked."""
         self._database = database
         self._policy = policy
         self._claimant = claimant
         self._metrics = metrics
         self._log = log
+        self._questions = questions or Questions(dict)
 
     async def tick(self) -> Ticked:
         """Judge one batch of what is due. Raises DatabaseError; then nothing was written."""
@@ -82,7 +91,7 @@ class Decide:
     async def _tick(self, most: int) -> Ticked:
         policy = self._policy()
 
-        async def body(session: Session) -> tuple[Claimed, list[Told], list[Closed], Claims, int]:
+        async def body(session: Session) -> tuple[Claimed, list[Told], list[Closed], Claims, int, bool]:
             await session.rows("remind", most)
             claimed = await watches.claim_due(
                 session, most=most, slack=policy.rules.period_slack, graces=policy.graces()
@@ -101,17 +110,24 @@ class Decide:
             told = await watches.open_gaps(
                 session, list(gaps.values()), first_reminder=policy.reminders[0] if policy.reminders else None
             )
-            fresh = [self._fresh(alert, gaps, claims) for alert in told if alert.fresh and not alert.silenced]
+            asked = await self._ask(session, found.gaps)
+            fresh = [self._fresh(alert, gaps, claims, asked) for alert in told if alert.fresh and not alert.silenced]
             await storm.announce(session, fresh, policy, claimed.now)
             await alerts.break_acks(session, [alert.alert_id for alert in fresh])
             reminded = await self._remind(session, told, claimed.now, policy)
+            answered = [known for known, _gap in found.gaps if _was_answered(known, claims, claimed.now)]
+            released = (
+                await answers.release(session, [known.facts.payment_id for known in answered]) if answered else False
+            )
             if told or closed:
                 self._metrics.gaps_open(await watches.open_by_kind(session))
             if told or any(watch.alert_id is not None for watch in closed):
                 await session.rows("tell_feed")
-            return claimed, told, closed, claims, reminded
+            return claimed, told, closed, claims, reminded + released, bool(asked)
 
-        claimed, told, closed, claims, reminded = await self._database.write(body)
+        claimed, told, closed, claims, reminded, asks = await self._database.write(body)
+        if asks:
+            self._questions.wanted.ring()
         self._report(claimed, told, closed)
         if claims.breaker is not None:
             breaker.say(self._log, claims.breaker)
@@ -167,14 +183,25 @@ class Decide:
             currency=None if payment is None else payment.currency,
         )
 
+    async def _ask(self, session: Session, gaps: Sequence[tuple[Known, Gap]]) -> frozenset[str]:
+        """Note what providers are to be asked; return the payments about which they are asked at once."""
+        asked = {
+            known.facts.payment_id: (known.facts.payment.method, known.facts.payment.reference)
+            for known, _gap in gaps
+            if known.facts.payment is not None
+        }
+        now = await self._questions.want(session, [(*key, payment_id) for payment_id, key in asked.items()])
+        return frozenset(it for it, (method, key) in asked.items() if ((method or "").lower(), key) in now)
+
     @staticmethod
-    def _fresh(alert: Told, gaps: Mapping[str, NewGap], claims: Claims) -> Fresh:
+    def _fresh(alert: Told, gaps: Mapping[str, NewGap], claims: Claims, asked: frozenset[str]) -> Fresh:
         gap = gaps[alert.payment_id]
         return Fresh(
             alert_id=alert.alert_id,
             about=About(kind=gap.kind, severity=gap.severity, method=gap.method, amount=storm.worth(gap.amount)),
             error_class=gap.cause,
             claimed=claims.has(alert.payment_id),
+            asked=alert.payment_id in asked,
         )
 
     @staticmethod
@@ -221,6 +248,12 @@ class Decide:
                     kind=watch.kind,
                     alert=watch.alert_id,
                 )
+
+
+def _was_answered(known: Known, claims: Claims, now: datetime) -> bool:
+    """Say whether a message that waited for the provider's answer need wait no longer."""
+    answer = known.facts.evidence.answer
+    return answer is not None and now - answer.at <= answers.PAUSE and not claims.has(known.facts.payment_id)
 
 
 def delay_of(known: Known, now: datetime) -> str:

@@ -12,11 +12,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, assert_never
 
-from paidwatch.core.evidence import CALM, Claim, Silence, Stream, judge, judge_silence, judge_stream
+from paidwatch.core.evidence import (
+    CALM,
+    METHODWIDE,
+    Claim,
+    Silence,
+    Stream,
+    judge,
+    judge_silence,
+    judge_stream,
+    reference_of,
+)
 from paidwatch.core.model import Gap, GapKind, Outcome, Rules, Settled, Verdict, Waiting
 from paidwatch.core.routing import About
 from paidwatch.core.timing import next_reminder, reminders_due
 from paidwatch.flow import storm
+from paidwatch.flow.ask import Questions
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.read_log import ReadLog
 from paidwatch.flow.storm import Fresh
@@ -70,12 +81,14 @@ class Detect:
         providers: Callable[[], Mapping[str, Provider]],
         metrics: Metrics,
         log: Log,
+        questions: Questions | None = None,
     ) -> None:
-        """Bind the database, the owner's choices, and whose webhooks are how to be read."""
+        """Bind the database, the owner's choices, whose webhooks are how to be read, and what providers are asked."""
         self._database = database
         self._policy = policy
         self._metrics = metrics
         self._log = log
+        self._questions = questions or Questions(dict)
         self._read = ReadLog(database=database, policy=policy, providers=providers)
 
     async def run(self) -> Detected:
@@ -85,6 +98,7 @@ class Detect:
         if not read and not due["claims"]:
             return Detected(looked=0, told=False)
         judged, told, closed, reminded = await self._database.write(self._judge_due)
+        self._questions.wanted.ring()
         self._report(told, closed)
         heard = any(one.fresh for one in told) or any(one.alert_id is not None for one in closed) or reminded > 0
         return Detected(looked=read + judged, told=heard or read > 0)
@@ -140,7 +154,8 @@ class Detect:
         gaps = {key: _new_gap(key, gap, known, policy) for key, gap in found.gaps.items()}
         first = policy.reminders[0] if policy.reminders else None
         told = await claims.open_alerts(session, list(gaps.values()), first_reminder=first)
-        fresh = [_fresh(one, gaps[one.key]) for one in told if one.fresh and not one.silenced]
+        asked = await self._questions.want(session, [(*key, None) for key, gap in gaps.items() if _can_be_asked(gap)])
+        fresh = [_fresh(one, gaps[one.key], asked) for one in told if one.fresh and not one.silenced]
         await storm.announce(session, fresh, policy, now)
         await alerts.break_acks(session, [one.alert_id for one in fresh])
         reminded = await _remind(session, [one.alert_id for one in told if not one.fresh], now, policy)
@@ -242,9 +257,14 @@ def _new_gap(key: Key, gap: Gap, known: Known, policy: Policy) -> NewGap:
     )
 
 
-def _fresh(alert: Told, gap: NewGap) -> Fresh:
+def _can_be_asked(gap: NewGap) -> bool:
+    """Say whether it is about one payment of a provider."""
+    return bool(reference_of(gap.key[1])) and gap.key[1] not in METHODWIDE
+
+
+def _fresh(alert: Told, gap: NewGap, asked: frozenset[Key]) -> Fresh:
     about = About(kind=gap.kind, severity=gap.severity, method=gap.key[0], amount=storm.worth(gap.amount))
-    return Fresh(alert_id=alert.alert_id, about=about, error_class=gap.cause)
+    return Fresh(alert_id=alert.alert_id, about=about, error_class=gap.cause, asked=alert.key in asked)
 
 
 async def _remind(session: Session, standing: Sequence[int], now: datetime, policy: Policy) -> int:

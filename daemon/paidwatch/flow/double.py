@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from paidwatch.core.routing import About
+from paidwatch.core.routing import About, Severity
 from paidwatch.core.story import DOUBLE
 from paidwatch.core.text import span, stamp
 from paidwatch.flow import storm
@@ -90,6 +90,7 @@ async def _tell(session: Session, one: Looked, event: Event, policy: Policy) -> 
         notes=tuple(_notes(one, event)),
         severity=severity,
         channels=policy.routing.channels(about),
+        quiet_until=storm.quiet_until(policy, one.now) if severity is Severity.LOW else None,
     )
     return told is not None
 

@@ -171,17 +171,21 @@ class Follow:
 
     async def _answer_all(self, connection: Connection) -> None:
         session = Session(connection, self._statements)
+        wanted_at = self._clock.monotonic()
         while True:
             if connection.is_closed():
                 message = "the connection to the database was lost"
                 raise Unreachable(message)
+            if self._followers or self._asks:
+                wanted_at = self._clock.monotonic()
             await self._answer(session)
-            wait = IDLE
+            # Hints alone keep nothing open: while it is, every news costs whoever tells it a NOTIFY.
+            wait = wanted_at + IDLE - self._clock.monotonic()
             if self._followers:
                 wait = max(self._rest_until - self._clock.monotonic(), timedelta()) if self._stale else timedelta.max
-            rung = await self._wake.wait(None if wait == timedelta.max else wait)
-            if not rung and not self._followers and not self._asks:
+            elif wait <= timedelta() and not self._asks:
                 return
+            await self._wake.wait(None if wait == timedelta.max else wait)
 
     async def _answer(self, session: Session) -> None:
         """Look for those who ask, for followers that are new, and, where something changed, for all of them."""

@@ -22,8 +22,10 @@ import anyio
 from anyio.abc import TaskGroup
 from yarl import URL
 
-from paidwatch.core.said import count
+from paidwatch.core.routing import About, Severity
+from paidwatch.core.story import FORWARD
 from paidwatch.core.timing import retry_delay
+from paidwatch.flow import storm
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.signal import Signal
 from paidwatch.log import Log
@@ -232,7 +234,7 @@ class Forward:
             )
             await forwards.record_attempt(session, attempt)
             if down_for is not None and down_for >= DOWN_AFTER:
-                await self._tell(session, f"the application takes no webhooks of {self._provider}", failure)
+                await self._tell(session, f"the application takes no webhooks of {self._provider}", failure, passage)
             return down_for
 
         self._down = await self._database.write(record) is not None
@@ -247,23 +249,26 @@ class Forward:
             await forwards.record_attempt(session, attempt)
             if dead:
                 tried = "refused" if failure.final else "did not take in time"
-                await self._tell(session, f"the application {tried} a webhook of {self._provider}", failure)
+                await self._tell(session, f"the application {tried} a webhook of {self._provider}", failure, passage)
 
         await self._database.write(record)
         self._on_told()
         self._metrics.forwarded(self._provider, ForwardResult.DEAD)
         self._say(passage, failure, ForwardResult.DEAD)
 
-    async def _tell(self, session: Session, cause: str, failure: _Failure) -> None:
-        """Open the one alert about this handler, if it is not open."""
-        trouble = await forwards.trouble(session, self._provider)
-        notes = [
-            f"{cause}: {failure.said}",
-            f"{count(trouble.dead, 'dead letter')}, {trouble.waiting} waiting",
-            "see them: paidwatch webhooks list --forward dead",
-            "once the handler is repaired: paidwatch webhooks replay --dead",
-        ]
-        await forwards.tell(session, self._provider, cause=cause, notes=notes, channels=self._policy().routing.usual)
+    async def _tell(self, session: Session, cause: str, failure: _Failure, passage: Passage) -> None:
+        """Open the one alert about this handler, if it is not open; how much waits is said as of each message."""
+        policy, routing = self._policy(), self._policy().routing
+        severity = routing.severity(FORWARD)
+        await forwards.tell(
+            session,
+            self._provider,
+            cause=cause,
+            notes=[failure.said],
+            channels=routing.channels(About(kind=FORWARD, severity=severity, method=self._provider, amount=None)),
+            severity=severity,
+            quiet_until=storm.quiet_until(policy, passage.now) if severity is Severity.LOW else None,
+        )
 
     @staticmethod
     def _attempt(passage: Passage, failure: _Failure, took: timedelta, result: str) -> Attempt:

@@ -118,12 +118,15 @@ def agreed(claim: Claim, found: Prospect) -> Grant | None:
     owed = Actor.of(claim.actor) is not Actor.AUTO or (
         isinstance(found.verdict, Gap) and found.verdict.kind in GRANTABLE
     )
-    return found.grant if owed and found.allowed and not isinstance(found.grant, Reason) else None
+    if not owed or not found.allowed or isinstance(found.grant, Reason):
+        return None
+    # Whose row is locked, and whom the ledger names: the payment may have been given to another user since the claim.
+    return found.grant if found.grant.user_id == claim.user_id else None
 
 
 async def grant(session: Session, claim: Claim, policy: Policy) -> Ended:
     """Grant a claim or refuse it, in the caller's transaction; user, event, ledger, audit, watch and alert at once."""
-    if not await ledger.take(session, claim.activation_id):
+    if not await ledger.take(session, claim.activation_id, claim.payment_id):
         return Ended(result=Result.GONE, guards=())
     found = await ask_again(session, claim, policy)
     planned = agreed(claim, found)
@@ -158,7 +161,10 @@ async def grant(session: Session, claim: Claim, policy: Policy) -> Ended:
 
 async def refused(session: Session, claim: Claim, found: Prospect, why: tuple[str, ...] = ()) -> Ended:
     """Say on the alert why nothing was activated (`why`, or what the guards say), and have the payment judged anew."""
-    notes = why or found.refusals or ("Not activated: nothing is owed any more.",)
+    user = found.facts.subscriber
+    moved = found.allowed and user is not None and user.id != claim.user_id
+    otherwise = "the payment belongs to another user now" if moved else "nothing is owed any more"
+    notes = why or found.refusals or (f"Not activated: {otherwise}.",)
     await session.rows("note_refusal", claim.payment_id, list(notes))
     await watches.postpone(session, {claim.payment_id: found.now})
     return Ended(

@@ -12,7 +12,7 @@ from paidwatch.flow.receive import Receive
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
-from paidwatch.ports import Application, Clock, Transport
+from paidwatch.ports import Application, Clock, ProviderApi, Transport
 from paidwatch.providers import Provider
 from paidwatch.store.connect import Target
 from paidwatch.store.pool import Database
@@ -28,6 +28,8 @@ class Means:
     mapping: dict[str, object]
     policy: Callable[[], Policy]
     providers: Callable[[], Mapping[str, Provider]]
+    apis: Callable[[], Mapping[str, ProviderApi]]
+    """The providers that can be asked about a payment, by their NAMEs."""
     transports: Callable[[], Sequence[Transport]]
     application: Callable[[], Application | None]
     """The application's own endpoint, where one is configured."""

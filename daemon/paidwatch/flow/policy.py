@@ -66,8 +66,11 @@ class Policy:
     give_up: timedelta
     lease: timedelta
 
-    def request(self, actor: Actor) -> Request:
-        """Return the wish to grant one payment, as the guards want it; a person at a terminal is a second witness."""
+    def request(self, actor: Actor, *, corroborated: bool | None = None) -> Request:
+        """Return the wish to grant one payment, as the guards want it; a person at a terminal is a second witness.
+
+        `corroborated` is what the payment provider says.
+        """
         return Request(
             actor=actor,
             mode=self.mode,
@@ -75,6 +78,7 @@ class Policy:
             max_age=self.max_age,
             max_amount=self.max_amount,
             require_corroboration=self.require_corroboration and actor is not Actor.MANUAL,
+            corroborated=corroborated,
             rules=self.rules,
         )
 

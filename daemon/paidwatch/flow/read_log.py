@@ -73,10 +73,13 @@ def _understood(row: Logged, reading: Reading) -> Read:
     if not reference or reference in METHODWIDE:
         # Money of which nobody says whose it is must not be lost among other money.
         reference = f"#{row.log_id}" if counts else None
+    # What the application wrote beside the data is one of them.
+    others = (row.reference, reading.order_id, *reading.also) if row.valid is not False else ()
     return Read(
         row=row,
         reading=reading,
         reference=reference,
+        names=tuple(dict.fromkeys(it for it in others if it and it not in {reference, *METHODWIDE})),
         user_id=row.user_id or reading.user_id,
         handled=row.status.lower() == HANDLED,
     )

@@ -120,8 +120,8 @@ class Receive:
         self._came = Signal()
         self._stored = Signal()
         self._leftovers = Signal()
-        self._leaves = False
-        """Something was kept and not settled."""
+        self._leaves = True
+        """Something may be kept and not settled, and not old enough yet; at the start by whoever was here before."""
         self._log_again: timedelta | None = None
         self._doubted: OrderedDict[str, timedelta] = OrderedDict()
 
@@ -133,8 +133,9 @@ class Receive:
         """Say whether there is anything to check its signatures with."""
         return self._sources()[provider].has_secret
 
-    def look(self) -> None:
-        """Look for what was left: after something was passed on or replayed, and now and then."""
+    def look(self, *, twice: bool = False) -> None:
+        """Look for what was left; `twice`: and once more when what somebody left a moment ago is old enough."""
+        self._leaves |= twice
         self._leftovers.ring()
 
     def is_pressed(self) -> bool:
@@ -240,8 +241,7 @@ class Receive:
                 error = await self._settle_batch(batch)
                 if error is not None and not isinstance(error, Unreachable):
                     # One of them may be to blame: another instance settled the same webhook at the same time, say.
-                    for arrival in batch:
-                        error = await self._settle_batch([arrival])
+                    error = next(filter(None, [await self._settle_batch([arrival]) for arrival in batch]), None)
                 if error is not None:
                     self._leave(error, len(batch))
                 for arrival in batch:

@@ -208,6 +208,7 @@ class Reconcile:
         await self._purge_by("purge_attempts", policy.keep_attempts)
         await self._purge_by("purge_webhooks", policy.keep_webhooks)
         await self._purge_by("purge_claims", policy.keep_closed)
+        await self._purge_by("purge_answers", policy.keep_closed)
         # What reconciliation looks back at would be read again.
         await self._purge_by("purge_readings", max(policy.keep_closed, 2 * policy.look_back))
 

@@ -28,7 +28,9 @@ class Rein:
             routing = self._policy.routing
             about = About(kind=BREAKER, severity=routing.severity(BREAKER), method=None, amount=None)
             reason = person.reason or "a person paused it"
-            if not await breaker.pause(session, person.actor, reason, channels=routing.channels(about)):
+            if not await breaker.pause(
+                session, person.actor, reason, channels=routing.channels(about), severity=about.severity
+            ):
                 found = await breaker.standing(session)
                 since = f" since {stamp(found.opened_at)}" if found.opened_at else ""
                 why = f" ({found.opened_by}: {found.reason})"

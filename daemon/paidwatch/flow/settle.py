@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 from paidwatch.core.webhook import Reading, Signature
 from paidwatch.errors import DatabaseError
 from paidwatch.providers import Provider
-from paidwatch.providers.parsing import Unreadable, parse
+from paidwatch.providers.parsing import Unreadable, parse, storable
 from paidwatch.store import webhooks
 from paidwatch.store.pool import Session
 from paidwatch.store.webhooks import Entry, Forward, Headers, Kept, Raw, Settled, State, Unsettled, Verdict
@@ -56,6 +56,8 @@ class Judged:
     """Why it is not believed, in constant words; "" where it is."""
     reading: Reading | None = field(repr=False)
     dedupe_key: str | None
+    payload: str | None = field(default=None, repr=False)
+    """The body as JSON that PostgreSQL takes; None where there is none."""
 
     @property
     def believed(self) -> bool:
@@ -72,7 +74,8 @@ def kept_headers(source: Source, headers: Headers) -> Headers:
 def judge(source: Source | None, raw: Raw, received_at: datetime) -> Judged:
     """Check the signature and read the body, as of the moment at which it came."""
     if source is None:
-        return Judged(readable=True, signature=None, problem=GONE, reading=None, dedupe_key=None)
+        said = _payload(raw.body)
+        return Judged(readable=True, signature=None, problem=GONE, reading=None, dedupe_key=None, payload=said)
     provider, headers = source.provider, _by_name(raw.headers)
     signature = provider.verify(headers, raw.body, received_at)
     try:
@@ -87,7 +90,20 @@ def judge(source: Source | None, raw: Raw, received_at: datetime) -> Judged:
         problem="" if valid else signature.value,
         reading=reading,
         dedupe_key=provider.dedupe_key(reading, raw.body) if valid else None,
+        payload=_text_of(raw.body, payload),
     )
+
+
+def _payload(body: bytes) -> str | None:
+    try:
+        return _text_of(body, parse(body))
+    except Unreadable:
+        return None
+
+
+def _text_of(body: bytes, payload: object) -> str:
+    """Return the body as it was written, unless it escapes characters: jsonb refuses some of those."""
+    return storable(payload) if b"\\u" in body else body.decode()
 
 
 async def settle(
@@ -198,7 +214,7 @@ def entry_of(raw: Raw, judged: Judged, received_at: datetime, settled: Settled) 
         headers=_by_name(raw.headers),
         received_at=received_at,
         processed_at=None if waits else received_at,
-        payload=raw.body.decode("utf-8", "replace") if judged.readable else None,
+        payload=judged.payload,
     )
 
 

@@ -13,7 +13,7 @@ from typing import assert_never
 from paidwatch.core.routing import About, Severity
 from paidwatch.core.storm import EDIT_EVERY, Likeness, Singly, Together, course
 from paidwatch.flow.policy import Policy
-from paidwatch.store import incidents
+from paidwatch.store import answers, incidents
 from paidwatch.store.incidents import Outgoing
 from paidwatch.store.pool import Session
 
@@ -32,6 +32,8 @@ class Fresh:
     error_class: str
     claimed: bool = False
     """An activation was claimed: its message waits a moment for the end of that."""
+    asked: bool = False
+    """The payment provider is being asked: its message waits a shorter moment for the answer."""
 
     @property
     def likeness(self) -> Likeness:
@@ -85,7 +87,8 @@ def quiet_until(policy: Policy, now: datetime) -> datetime | None:
 def _singly(alerts: Sequence[Fresh], taken: Singly, policy: Policy, now: datetime) -> Iterator[Outgoing]:
     for place, alert in enumerate(alerts):
         held_until = None if place < taken.at_once else taken.rest_at
-        due_at = max(now + HOLD if alert.claimed else now, held_until or now)
+        awaited = HOLD if alert.claimed else answers.HOLD if alert.asked else timedelta()
+        due_at = max(now + awaited, held_until or now)
         quiet = quiet_until(policy, due_at) if alert.about.severity is Severity.LOW else None
         for channel in policy.routing.channels(alert.about):
             yield Outgoing(

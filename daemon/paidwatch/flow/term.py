@@ -157,7 +157,7 @@ class Term:
         )
         await database.write(lambda session: session.rows("release_leases"))
         await database.write(forwards.release)
-        means.receive.look()
+        means.receive.look(twice=True)
         noted = await intake.drain()
         recovered = noted + await reconcile.catch_up(found)
         away = await database.write(lambda session: session.value("listening_again"))

@@ -21,7 +21,8 @@ from paidwatch.errors import PaidwatchError, Unreachable
 _COMMAND_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
 _LONGEST_LINE: Final = 1 << 20
-_LEFT_OUT: Final = ("PAIDWATCH_", "PG", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "JOURNAL_STREAM")
+_POSTGRES: Final = "PG"
+_LEFT_OUT: Final = ("PAIDWATCH_", _POSTGRES, "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_", "JOURNAL_STREAM")
 """What the operator's environment may say about another installation, another database or a service manager."""
 
 
@@ -34,16 +35,22 @@ class Ended:
     errors: str
 
 
-def environment(inherited: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the demo's programs: the inherited one, without what is meant for another paidwatch."""
-    return {name: value for name, value in inherited.items() if not name.startswith(_LEFT_OUT)}
+def environment(inherited: Mapping[str, str], *, keep_postgres: bool = False) -> dict[str, str]:
+    """Return the environment of the demo's programs: the inherited one, without what is meant for another paidwatch.
+
+    `keep_postgres` leaves what the client library reads: a password, say.
+    """
+    left_out = tuple(name for name in _LEFT_OUT if not (keep_postgres and name == _POSTGRES))
+    return {name: value for name, value in inherited.items() if not name.startswith(left_out)}
 
 
-async def command(config: Path, *words: str) -> Ended:
+async def command(config: Path, *words: str, variables: Mapping[str, str] | None = None) -> Ended:
     """Run `paidwatch WORDS --config CONFIG` to its end. Raises Unreachable if it does not end within a minute."""
     line = [sys.executable, "-m", "paidwatch", *words, "--config", str(config)]
     with anyio.move_on_after(_COMMAND_SECONDS):
-        done = await anyio.run_process(line, check=False, stdin=subprocess.DEVNULL, env=environment(os.environ))
+        done = await anyio.run_process(
+            line, check=False, stdin=subprocess.DEVNULL, env=variables or environment(os.environ)
+        )
         return Ended(code=done.returncode, output=done.stdout.decode().strip(), errors=done.stderr.decode().strip())
     message = f"`paidwatch {' '.join(words)}` did not end within a minute"
     raise Unreachable(message)
@@ -52,9 +59,17 @@ async def command(config: Path, *words: str) -> Ended:
 class Daemon:
     """`paidwatch run`, from its start until it has left."""
 
-    def __init__(self, config: Path, tasks: TaskGroup, on_event: Callable[[str, Mapping[str, Any]], None]) -> None:
-        """Take the configuration, where to read the log, and whom to tell of each event in it."""
+    def __init__(
+        self,
+        config: Path,
+        tasks: TaskGroup,
+        on_event: Callable[[str, Mapping[str, Any]], None],
+        *,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take the configuration, where to read the log, whom to tell of each event in it, and the environment."""
         self._config = config
+        self._variables = variables
         self._tasks = tasks
         self._on_event = on_event
         self._process: Process | None = None
@@ -70,7 +85,7 @@ class Daemon:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env=environment(os.environ),
+            env=self._variables or environment(os.environ),
             start_new_session=True,
         )
         self._tasks.start_soon(self._read_log, self._process, name="read the daemon's log")
@@ -98,6 +113,11 @@ class Daemon:
     def pid(self) -> int:
         """The daemon's process id."""
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended."""
+        return self._gone.is_set()
 
     async def ready(self, limit: timedelta) -> None:
         """Wait until it listens. Raises Unreachable with its last words if that does not come within `limit`."""

@@ -28,6 +28,11 @@ class Order:
     plan: str
     amount: Decimal
 
+    @property
+    def reference(self) -> str:
+        """The provider's id of the payment."""
+        return _reference(self.customer)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
@@ -47,8 +52,11 @@ class Figures:
 class Shop:
     """The application's connection to its own database; nothing in it knows of paidwatch."""
 
-    def __init__(self, server: str, database: str) -> None:
-        """Take the addresses of the server's first database and of the shop's, which is made on entering."""
+    def __init__(self, server: str | None, database: str) -> None:
+        """Take the addresses of the server's first database and of the shop's, which is made on entering.
+
+        Without the former the shop's own is there already, and empty.
+        """
         self._server = server
         self._database = database
         self._statements: Mapping[str, str] = {}
@@ -58,7 +66,8 @@ class Shop:
     async def __aenter__(self) -> Self:
         """Create database and tables. Raises DatabaseError."""
         self._statements = await to_thread.run_sync(_statements)
-        await _execute(self._server, f"CREATE DATABASE {DATABASE}")
+        if self._server is not None:
+            await _execute(self._server, f"CREATE DATABASE {DATABASE}")
         await _execute(self._database, await to_thread.run_sync(shop_sql))
         self._connection = await connect(_target(self._database), purpose="demo shop")
         return self
@@ -87,6 +96,11 @@ class Shop:
     async def log_webhook(self, order: Order, error: str) -> None:
         """The provider's signed message arrives, and its handler fails with `error`."""
         await self._run("log_webhook", order.payment, error)
+
+    async def logged(self, order: Order) -> tuple[bool | None, str] | None:
+        """Return whether the signature of the payment's newest webhook was right, and what became of it; or None."""
+        row = await self._row("logged", order.reference)
+        return None if row["status"] is None else (row["valid"], row["status"])
 
     async def activate(self, order: Order) -> None:
         """The customer gets what was paid for."""
@@ -135,6 +149,10 @@ class Shop:
             message = "the shop is closed"
             raise Unreachable(message)
         return self._connection
+
+
+def _reference(customer: int) -> str:
+    return f"np-{customer:04}"
 
 
 def _statements() -> Mapping[str, str]:

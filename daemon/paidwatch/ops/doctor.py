@@ -66,6 +66,32 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """One provider as it is configured, without its secrets."""
+
+    name: str
+    secret: str
+    """The key of the configuration that holds what signatures are checked with."""
+    has_secret: bool
+    methods: tuple[str, ...]
+    unusable: str = ""
+    """Why its configuration cannot be used."""
+    remedy: str = ""
+    """Of what is unusable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reception:
+    """What the configuration says about webhooks and about the success page."""
+
+    gateways: tuple[Gateway, ...] = ()
+    listens: bool = True
+    public_url: str = ""
+    page: str = ""
+    has_key: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
     """What the configuration says that ought to be."""
 
@@ -77,6 +103,7 @@ class Expected:
     """`[activation] mode` is auto."""
     mode: Mode
     limits: Limits
+    reception: Reception = Reception()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -158,7 +158,12 @@ def _metadata(about: Mapping[str, object]) -> Mapping[str, object]:
 def _amount(about: Mapping[str, object], code: str | None) -> Decimal | None:
     """Return the first amount there is, out of the currency's smallest unit."""
     found = next((about[key] for key in ("amount_total", "total", "amount") if about.get(key) is not None), None)
-    units = amount(found)
+    return of_smallest(found, code)
+
+
+def of_smallest(value: object, code: str | None) -> Decimal | None:
+    """Return an amount given in the smallest unit of the currency `code`, in whole ones; None where it is none."""
+    units = amount(value)
     if units is None or code is None or units != units.to_integral_value():
         return None
     places = 0 if code in _WITHOUT_MINOR else _MINOR + (code in _THOUSANDTHS)

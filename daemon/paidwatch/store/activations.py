@@ -134,6 +134,6 @@ class Usage:
     """Within a day, whoever asked for it."""
 
 
-async def used(session: Session) -> Usage:
-    """Return what was done lately."""
-    return Usage(**dict((await session.one("activation_usage")).items()))
+async def used(session: Session, *, shadows: bool) -> Usage:
+    """Return what was done lately; with `shadows` what was only recorded counts as done, as it does for the caps."""
+    return Usage(**dict((await session.one("activation_usage", shadows)).items()))

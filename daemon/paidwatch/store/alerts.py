@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from paidwatch.core.lifecycle import Act, Look, Standing
 from paidwatch.core.routing import About, Severity
-from paidwatch.core.story import BREAKER, CHANNEL_DOWN, DOUBLE, INCIDENT, State
+from paidwatch.core.story import BREAKER, CHANNEL_DOWN, DOUBLE, FORWARD, INCIDENT, State
 from paidwatch.store.pool import Row, Session
 
 PAIDWATCH = "paidwatch"
@@ -201,7 +201,7 @@ def _seen(row: Row) -> Seen:
             ),
             opened_at=row["opened_at"],
             is_gap=row["is_gap"],
-            insists=row["is_gap"] or row["kind"] in {INCIDENT, CHANNEL_DOWN, DOUBLE, BREAKER},
+            insists=row["is_gap"] or row["kind"] in {INCIDENT, CHANNEL_DOWN, DOUBLE, BREAKER, FORWARD},
             reminders=row["reminders"],
             remind_at=row["remind_at"],
             escalations=row["escalations"],

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from paidwatch.core.breaker import Recent
 from paidwatch.core.grant import GRANTABLE
+from paidwatch.core.routing import Severity
 from paidwatch.core.story import BREAKER
 from paidwatch.store import ledger, outbox
 from paidwatch.store.pool import Session
@@ -50,7 +51,13 @@ async def recent(
 
 
 async def pause(
-    session: Session, by: str, reason: str, *, channels: Sequence[str] = (), notes: Sequence[str] = ()
+    session: Session,
+    by: str,
+    reason: str,
+    *,
+    channels: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    severity: Severity = Severity.HIGH,
 ) -> bool:
     """Open the breaker, audit it and tell these channels, once until it is resumed; False if it is open already."""
     if not await session.rows("open_breaker", by, reason):
@@ -59,7 +66,7 @@ async def pause(
         session, actor=by, act="breaker opened", payment_id=None, user_id=None, detail={"reason": reason}
     )
     if channels:
-        await outbox.open_note(session, kind=BREAKER, cause=reason, notes=notes, channels=channels)
+        await outbox.open_note(session, kind=BREAKER, cause=reason, notes=notes, channels=channels, severity=severity)
         await session.rows("ring_outbox")
     await session.rows("tell_feed")
     return True

@@ -102,6 +102,12 @@ async def again(
     return number
 
 
+async def fresh(session: Session, activation_id: int, call: int, within: timedelta) -> bool:
+    """Say whether a call was noted less than `within` ago, and nobody has made another one since."""
+    found: bool = await session.value("call_is_fresh", activation_id, call, within)
+    return found
+
+
 async def note_answer(session: Session, activation_id: int, call: int, code: str, wish: timedelta) -> Asked | None:
     """Keep the answer to one call and return where it stands; None if the ledger has moved on since."""
     row = await session.row("note_answer", activation_id, call, code, wish)

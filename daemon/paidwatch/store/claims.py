@@ -244,4 +244,10 @@ def _stream(row: Row) -> Stream:
 
 
 def _silence(row: Row) -> Silence:
-    return Silence(last_at=row["last_at"], pauses=row["pauses"], usual=row["usual"], asked_at=row["asked_at"])
+    return Silence(
+        last_at=row["last_at"],
+        pauses=row["pauses"],
+        usual=row["usual"],
+        asked_at=row["asked_at"],
+        asked=row["asked"],
+    )

@@ -67,6 +67,7 @@ async def tell(
     notes: Sequence[str],
     severity: Severity,
     channels: Sequence[str],
+    quiet_until: datetime | None,
 ) -> int | None:
     """Mark one as made twice and open its alert; None where that was done before."""
     found: int | None = await session.value(
@@ -82,6 +83,7 @@ async def tell(
         looked.method,
         looked.amount,
         looked.currency,
+        quiet_until,
     )
     return found
 

@@ -3,8 +3,10 @@
 from datetime import timedelta
 from decimal import Decimal
 
+from paidwatch.core.answer import Answer
 from paidwatch.core.cause import FAILED
 from paidwatch.core.model import Evidence, Facts, Payment, Phase, Plan, Subscriber
+from paidwatch.core.webhook import Status
 from paidwatch.store.pool import Row
 
 FREE_RANK = 0
@@ -92,5 +94,19 @@ def _evidence(row: Row) -> Evidence:
         webhook_paid_at=row["webhook_paid_at"],
         webhook_moving_at=row["webhook_moving_at"],
         webhook_short_at=row["webhook_short_at"],
+        webhook_reversed_at=row["webhook_reversed_at"],
         webhooks_watched=row["webhooks_watched"],
+        answer=_answer(row),
+    )
+
+
+def _answer(row: Row) -> Answer | None:
+    if row["answer_status"] is None:
+        return None
+    return Answer(
+        status=Status(row["answer_status"]),
+        said=row["answer_said"],
+        amount=row["answer_amount"],
+        currency=row["answer_currency"],
+        at=row["answered_at"],
     )

@@ -50,15 +50,6 @@ class Passed:
     """The handler had refused what came before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """What is wrong with passing on one provider's webhooks."""
-
-    dead: int
-    waiting: int
-    down_since: datetime | None
-
-
 async def claim(session: Session, provider: str, *, lease: str, span: timedelta, most: int) -> list[Passage]:
     """Lease what is due for one provider's handler, in the order in which it came; of one payment only the oldest."""
     rows = await session.rows("claim_forwards", provider, span, lease, most)
@@ -127,17 +118,18 @@ async def record_dead(session: Session, passage: Passage, *, code: str, error: s
     return await session.row("record_forward_dead", passage.webhook_id, passage.lease, code[:200], error) is not None
 
 
-async def trouble(session: Session, provider: str) -> Trouble:
-    """Return what is wrong with passing on this provider's webhooks."""
-    row = await session.one("forward_trouble", provider)
-    return Trouble(dead=row["dead"], waiting=row["waiting"], down_since=row["down_since"])
-
-
 async def tell(
-    session: Session, provider: str, *, cause: str, notes: Sequence[str], channels: Sequence[str]
+    session: Session,
+    provider: str,
+    *,
+    cause: str,
+    notes: Sequence[str],
+    channels: Sequence[str],
+    severity: str,
+    quiet_until: datetime | None,
 ) -> int | None:
     """Open the one alert about this provider's handler; None: it is open already."""
-    row = await session.row("tell_forward", provider, cause, list(notes), list(channels))
+    row = await session.row("tell_forward", provider, cause, list(notes), list(channels), severity, quiet_until)
     if row is None:
         return None
     await session.rows("ring_outbox")

@@ -121,8 +121,9 @@ async def claimed(session: Session, most: int) -> list[Claim]:
     ]
 
 
-async def take(session: Session, activation_id: int) -> bool:
-    """Lock a claim for this transaction; False if it is none any more."""
+async def take(session: Session, activation_id: int, payment_id: str) -> bool:
+    """Lock watch and claim for this transaction, in the order of all others; False if it is none any more."""
+    await session.rows("lock_watch", payment_id)
     await session.rows("serialize_activations")
     return await session.row("take_claim", activation_id) is not None
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from paidwatch.core.answer import Answer, Asked
 from paidwatch.core.compare import Record, in_words
 from paidwatch.core.guards import Mode
 from paidwatch.core.model import Outcome
 from paidwatch.core.render import line_of
 from paidwatch.core.routing import Severity
 from paidwatch.core.story import BUNDLES, INCIDENT, Incident, State, Story, Webhooks
+from paidwatch.core.webhook import Status
 from paidwatch.errors import DeliveryError
 from paidwatch.ports import Receipt
 from paidwatch.store import incidents
@@ -156,13 +158,14 @@ async def open_note(
     channels: Sequence[str],
     state: State = State.OPEN,
     channel: str | None = None,
+    severity: Severity = Severity.HIGH,
 ) -> int | None:
     """Tell these channels something that is about no payment; return the alert, None where the same is open already.
 
     RESOLVED is for what is over as soon as it is told. `channel` is the one that a story about a channel is about.
     The caller rings the outbox after its transaction, or by the statement `ring_outbox` in it.
     """
-    row = await session.row("open_note", kind, cause, list(notes), list(channels), state.value, channel)
+    row = await session.row("open_note", kind, cause, list(notes), list(channels), state.value, channel, severity.value)
     return None if row is None else int(row["alert_id"])
 
 
@@ -232,6 +235,7 @@ def _story(row: Row, grouped: Mapping[int, Incident], mode: Mode | None) -> Stor
         due_at=row["grace_until"],
         cause=row["cause"],
         webhooks=_webhooks(row),
+        asked=_asked(row),
         sharing=row["sharing"],
         detail=row["detail"],
         mode="" if mode is None else in_words(mode, record, row["stopped"]),
@@ -243,7 +247,24 @@ def _story(row: Row, grouped: Mapping[int, Incident], mode: Mode | None) -> Stor
         incident=grouped.get(row["alert_id"]),
         about_channel=row["about_channel"],
         waiting=row["waiting"],
+        dead=row["dead"],
+        away_since=row["away_since"],
     )
+
+
+def _asked(row: Row) -> Asked | None:
+    if row["answer_wanted_at"] is None:
+        return None
+    answer = None
+    if row["answer_status"] is not None:
+        answer = Answer(
+            status=Status(row["answer_status"]),
+            said=row["answer_said"],
+            amount=row["answer_amount"],
+            currency=row["answer_currency"],
+            at=row["answered_at"],
+        )
+    return Asked(answer=answer, problem=row["answer_problem"], tried_at=row["answer_tried_at"])
 
 
 def _webhooks(row: Row) -> Webhooks | None:

@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from paidwatch.core.evidence import CALM, FLOOR
 from paidwatch.core.webhook import Reading
 from paidwatch.store.pool import Row, Session
 from paidwatch.store.watches import Graces
+
+LONGEST: Final = 500
+"""Characters of what names a payment, or a method, that are kept: indexes hold them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,8 @@ class Read:
     reading: Reading
     reference: str | None
     """What the story is filed under."""
+    names: tuple[str, ...]
+    """Further ids of the same payment, beside the reference; the order's is among them."""
     user_id: str | None
     handled: bool
 
@@ -80,6 +86,9 @@ async def write(session: Session, read: Sequence[Read], graces: Graces, *, histo
         [one.reading.problem for one in read],
         [one.row.at for one in read],
     )
+    named = [(one.row.log_id, name) for one in read for name in one.names]
+    if named:
+        await session.rows("write_reading_names", [log_id for log_id, _ in named], [name for _, name in named])
     row = await session.one("stir_claims", [one.row.log_id for one in read], *graces, history, CALM, FLOOR)
     return Stirred(opened=row["opened"], growing=row["growing"])
 
@@ -104,8 +113,8 @@ def _logged(row: Row) -> Logged:
     return Logged(
         log_id=row["log_id"],
         at=row["noted_at"],
-        method=row["method"],
-        reference=row["reference"] or None,
+        method=row["method"][:LONGEST],
+        reference=(row["reference"] or "")[:LONGEST] or None,
         user_id=row["user_id"],
         status=row["status"] or "",
         failed=row["failed"],

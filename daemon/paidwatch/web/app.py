@@ -57,7 +57,9 @@ async def serve(
     A request that is not HTTP at all is refused by the library before any application sees it, with the library's own
     name in that answer; nothing else names a server.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_LAST_REQUESTS.total_seconds())
+    # Bodies stay as they came: these bytes are signed and passed on. And to one that cannot be unpacked the library's
+    # answer is a traceback in the log.
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_LAST_REQUESTS.total_seconds(), auto_decompress=False)
     try:
         await runner.setup()
         site = web.TCPSite(runner, host, port)
