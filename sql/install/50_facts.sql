@@ -118,7 +118,8 @@ LEFT JOIN LATERAL (
         SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = p.reference
         UNION ALL SELECT y.log_id FROM paidwatch.reading y WHERE y.order_id = p.reference
         -- The row's own key may be another provider's number of something else.
-        UNION ALL SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = s.id::text AND y.method = lower(p.method)
+        UNION ALL SELECT y.log_id FROM (SELECT k.log_id, k.method FROM paidwatch.reading k WHERE k.reference = s.id::text OFFSET 0) y
+            WHERE y.method = lower(p.method)
         UNION ALL SELECT y.log_id FROM paidwatch.reading_name y WHERE y.name = p.reference))
 ) r ON true
 LEFT JOIN LATERAL (

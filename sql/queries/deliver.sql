@@ -70,8 +70,11 @@ LEFT JOIN LATERAL (
         max(x.at) FILTER (WHERE x.failed AND x.valid IS NOT FALSE) AS webhook_failed_at
     FROM (
         SELECT x.* FROM paidwatch.reading x
-        WHERE a.payment_id IS NOT NULL AND (x.reference IN (p.reference, p.payment_id::text) OR x.order_id = p.reference
-            OR x.log_id = ANY (ARRAY(SELECT n.log_id FROM paidwatch.reading_name n WHERE n.name = p.reference)))
+        WHERE a.payment_id IS NOT NULL AND x.log_id = ANY (ARRAY(
+            SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = p.reference
+            UNION ALL SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = p.payment_id::text
+            UNION ALL SELECT y.log_id FROM paidwatch.reading y WHERE y.order_id = p.reference
+            UNION ALL SELECT y.log_id FROM paidwatch.reading_name y WHERE y.name = p.reference))
         UNION ALL
         SELECT x.* FROM paidwatch.reading x WHERE a.reference NOT IN ('', '?', '!') AND x.reference = a.reference AND x.method = a.method
         UNION ALL

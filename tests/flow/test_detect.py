@@ -397,6 +397,32 @@ async def test_any_id_of_a_payment_leads_to_its_row(log: Bench, kept: str) -> No
     assert await log.stories() == {("provider_paid_db_pending", "shop-77"): "followed"}
 
 
+async def test_the_facts_of_a_payment_never_read_the_whole_log(log: Bench) -> None:
+    """The table is young and large: nothing is known of it but its size."""
+    payment = await shop.add_payment(log.db, await shop.add_user(log.db), reference="r7")
+    await log.db.execute(
+        "INSERT INTO paidwatch.reading (log_id, method, reference, order_id, status, valid, at)"
+        " SELECT n::text, 'nowpayments', 'r' || n, 'o' || n, 'paid', true, now() FROM generate_series(1, 20000) n"
+    )
+
+    async def read(session: Session) -> tuple[bool, int]:
+        fetch = session.connection.fetchval
+        signed = await fetch(
+            "SELECT f.webhook_signed"
+            " FROM paidwatch.facts(ARRAY[$1::text]::paidwatch.payment_key[], '{}', '{}', '1s') f",
+            str(payment),
+        )
+        rows = (
+            "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_all_tables"
+            " WHERE relid = 'paidwatch.reading'::regclass"
+        )
+        return signed, await fetch(rows)
+
+    signed, rows = await log.pool.write(read)
+    assert signed is True
+    assert rows < 20
+
+
 async def test_what_a_wrong_signature_names_leads_nowhere(log: Bench) -> None:
     user = await shop.add_user(log.db)
     payment = await shop.add_payment(log.db, user, reference="29383937493038367292", method="binance_pay")
