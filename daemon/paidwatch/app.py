@@ -55,7 +55,8 @@ from paidwatch.ops.notify_socket import NotifySocket, Watchdog, watchdog_interva
 from paidwatch.ops.status import Status
 from paidwatch.ports import Application, ProviderApi, Transport
 from paidwatch.store.statements import Statements
-from paidwatch.wiring import apis_of, destinations_of, policy_of, target_of
+from paidwatch.wiring import policy_of, target_of
+from paidwatch.wiring.gateway import apis_of, destinations_of
 
 RECONNECT_WITHIN = timedelta(minutes=2)
 """One try to serve again, its waiting included, takes no longer: the watchdog grants it while the database is away."""

@@ -33,7 +33,8 @@ from paidwatch.web.rate import Buckets, client_of, networks
 from paidwatch.web.session import add_session
 from paidwatch.web.success import Door, SuccessPage
 from paidwatch.web.webhooks import add_webhooks
-from paidwatch.wiring import providers_of, sources_of, success_page_of, target_of
+from paidwatch.wiring import target_of
+from paidwatch.wiring.gateway import providers_of, sources_of, success_page_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

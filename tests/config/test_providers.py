@@ -12,7 +12,7 @@ from paidwatch.core.webhook import Signature, Status
 from paidwatch.outbound import open_session
 from paidwatch.providers import Kind
 from paidwatch.providers.apis import ASKABLE as KINDS
-from paidwatch.wiring import apis_of, providers_of
+from paidwatch.wiring.gateway import apis_of, providers_of
 from tests.providers.signers import KEY, NOW, OTHER_KEY, SIGNERS, public_pem
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from paidwatch.config import ConfigProblems, Settings, load
-from paidwatch.wiring import success_page_of
+from paidwatch.wiring.gateway import success_page_of
 
 KEY = "0123456789abcdef0123456789abcdef"
 

@@ -25,7 +25,8 @@ from paidwatch.web.payment_return import add_payment_return
 from paidwatch.web.rate import Rate, networks
 from paidwatch.web.session import Limits, add_session
 from paidwatch.web.success import Door
-from paidwatch.wiring import policy_of, success_page_of
+from paidwatch.wiring import policy_of
+from paidwatch.wiring.gateway import success_page_of
 from tests.support.daemon import Sections, configuration
 from tests.support.postgres import Database
 from tests.support.sink import WITHIN

@@ -115,7 +115,7 @@ def _gateway(settings: "Settings", name: str) -> "Gateway":
     from paidwatch.core.webhook import Signature  # noqa: PLC0415
     from paidwatch.errors import ConfigError  # noqa: PLC0415
     from paidwatch.ops.doctor import Gateway  # noqa: PLC0415
-    from paidwatch.wiring import provider_of  # noqa: PLC0415
+    from paidwatch.wiring.gateway import provider_of  # noqa: PLC0415
 
     section = settings.providers[name]
     gateway = Gateway(
