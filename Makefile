@@ -10,7 +10,7 @@ CODE   := daemon tests $(wildcard bench)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help demo test boot-test check format bench coverage lock clean
+.PHONY: help demo test test-all boot-test check format bench coverage lock clean
 
 help: ## Say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,8 +18,11 @@ help: ## Say what there is
 demo: $(DEMO) ## See the main job on a PostgreSQL of its own, in a minute
 	@$(BIN)/paidwatch demo --once
 
-test: $(DEV) ## Run every test, three at a time
-	@$(BIN)/pytest -q -n 3 --dist worksteal $(ARGS)
+test: $(DEV) ## Run the tests, four at a time
+	@$(BIN)/pytest -q -n 4 --dist worksteal -m 'not thorough' $(ARGS)
+
+test-all: $(DEV) ## Run every test, on every shape of the application's schema
+	@$(BIN)/pytest -q -n 4 --dist worksteal $(ARGS)
 
 boot-test: $(DEV) ## The units in a Debian of their own, under systemd; as root, with debootstrap and systemd-nspawn
 	@PAIDWATCH_BOOT_TEST=1 $(BIN)/pytest -q tests/boot $(ARGS)

@@ -92,7 +92,12 @@ def more_than_once(listener: Listener) -> dict[tuple[str, str], int]:
 
 @pytest.mark.parametrize(
     "point",
-    ["06 due claimed, not committed", "08 alerts written, not committed", "10 decided", "16 leased"],
+    [
+        pytest.param("06 due claimed, not committed", marks=pytest.mark.thorough),
+        "08 alerts written, not committed",
+        pytest.param("10 decided", marks=pytest.mark.thorough),
+        "16 leased",
+    ],
 )
 async def test_a1_a_kill_between_the_end_of_the_grace_and_acceptance_leaves_no_channel_out(
     watched: Database, start: Start, point: str

@@ -9,11 +9,11 @@ import pytest
 
 from tests.support import shop
 from tests.support.daemon import install, told_and_done
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database, Server, on_shapes
 from tests.support.sink import Sink
 from tests.support.watched import Start
 
-SHAPES = pytest.mark.parametrize("shape", ["F", "L"])
+SHAPES = on_shapes("L", thorough="F")
 ANY = pytest.mark.parametrize("shape", ["L"])
 """Of the daemon and its channels, where the shape of the application decides nothing."""
 QUICK = {"grace": {"default": "300ms"}}
@@ -278,24 +278,6 @@ async def test_a_standby_waits_patiently_however_long_one_wait_may_be(
             assert len(standby.events("lead.waiting")) == 1
             await leader.kill9()
             await standby.ready()
-
-
-@ANY
-async def test_two_daemons_and_three_hundred_gaps_are_three_hundred_messages(
-    watched: Database, told: Sink, start: Start
-) -> None:
-    async with start(QUICK) as one, start(QUICK) as two:
-        await one.until(lambda: bool(one.events("listen.ready") or one.events("lead.waiting")))
-        await two.until(lambda: bool(two.events("listen.ready") or two.events("lead.waiting")))
-        payments = await many_paid(watched, 300)
-        await told.until(lambda: len(told.told) >= 100)
-        leader = one if one.events("listen.ready") else two
-        leader.signal(signal.SIGTERM)
-        assert await leader.ended() == 0
-        await told.until_told(payments, word="NEW")
-    assert told.announced() == {(payment, "paid_not_active"): 1 for payment in payments}
-    assert len(told.told) == 300
-    assert not told.repeated()
 
 
 @SHAPES

@@ -18,14 +18,14 @@ from tests.support.admin import TOKEN, Fault, admin
 from tests.support.command import age, config, everything, watched, written
 from tests.support.daemon import ENVIRONMENT, Sections, paidwatch
 from tests.support.hands import command
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database, Server, on_shapes
 from tests.support.shop import MONTH, add_event, add_payment, add_user, complete, names, now, read, refund, update
 from tests.support.sink import Sink
 from tests.support.watched import Start, start, told
 
 __all__ = ["config", "start", "told", "watched"]
-SHAPES = pytest.mark.parametrize("shape", ["F", "L", "M", "X"])
-USUAL = pytest.mark.parametrize("shape", ["F", "L"])
+SHAPES = on_shapes("LX", thorough="FM")
+USUAL = on_shapes("L", thorough="F")
 
 
 async def missed(db: Database, **user: Any) -> tuple[Any, Any]:

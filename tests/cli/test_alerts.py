@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.command import config, everything, watched
 from tests.support.daemon import ENVIRONMENT, paidwatch
-from tests.support.postgres import Database
+from tests.support.postgres import Database, on_shapes
 from tests.support.shop import activate, add_payment, add_user, complete
 from tests.support.sink import Sink
 from tests.support.watched import Start, start, told
@@ -108,7 +108,7 @@ async def test_nothing_is_open(watched: Database, config: Path) -> None:
     assert await document(config) == await document(config, "list") == {"alerts": [], "count": 0}
 
 
-@pytest.mark.parametrize("shape", ["F", "L", "M", "X"])
+@on_shapes("FX", thorough="LM")
 async def test_the_list_shows_who_what_and_how_long_and_no_address(watched: Database, config: Path, shape: str) -> None:
     number, user, payment = await gap(watched)
     before = await everything(watched)
@@ -410,7 +410,7 @@ async def test_a_silence_has_an_author_a_reason_and_an_end(watched: Database, co
     assert await audits(watched) == [("cli:ann", "silence"), ("cli:ben", "end_silence")]
 
 
-@pytest.mark.parametrize("shape", ["F", "X"])
+@on_shapes("X", thorough="F")
 async def test_a_silence_of_one_user(watched: Database, config: Path, shape: str) -> None:
     _number, user, _ = await gap(watched)
     by_mail = await document(config, "silence", "add", "--for", "1h", "--user", "customer@example.org")

@@ -18,7 +18,7 @@ from paidwatch.store.statements import Statements
 from tests.conftest import OwnServer
 from tests.support.command import age, config, watched, write_watch, written
 from tests.support.daemon import paidwatch
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database, Server, on_shapes
 from tests.support.shop import (
     MONTH,
     activate,
@@ -33,7 +33,7 @@ from tests.support.shop import (
 from tests.support.watched import Start, start, told
 
 __all__ = ["config", "start", "told", "watched"]
-SHAPES = pytest.mark.parametrize("shape", ["F", "L", "M", "X"])
+SHAPES = on_shapes("LX", thorough="FM")
 STATEMENTS = Statements.load()
 KEYS = {
     "kind",
@@ -111,7 +111,7 @@ async def test_no_gaps_is_said_and_how_much_was_looked_at(watched: Database, con
     assert "daemon: not running" in done.stdout
 
 
-@pytest.mark.parametrize("shape", ["L", "X"])
+@on_shapes("X", thorough="L")
 async def test_the_grace_runs_from_what_the_trigger_saw(watched: Database, config: Path) -> None:
     long_ago = datetime.now(UTC) - timedelta(hours=3)
     payment = await add_payment(watched, await add_user(watched), created_at=long_ago)
@@ -126,7 +126,7 @@ async def test_the_grace_runs_from_what_the_trigger_saw(watched: Database, confi
     assert (await check(patient))["gaps"] == []
 
 
-@pytest.mark.parametrize("shape", ["F", "L"])
+@on_shapes("L", thorough="F")
 async def test_history_is_a_gap_and_what_was_dismissed_is_none(watched: Database, config: Path) -> None:
     _user, payment = await missed(watched)
     await watched.execute("DELETE FROM paidwatch.inbox")
@@ -146,7 +146,7 @@ async def test_a_watch_that_is_open_is_looked_at_however_old_it_is(watched: Data
     assert [gap["payment_id"] for gap in (await check(config))["gaps"]] == [payment]
 
 
-@pytest.mark.parametrize("shape", ["F", "L"])
+@on_shapes("L", thorough="F")
 async def test_the_applications_own_report_of_a_failure_needs_no_grace(watched: Database, config: Path) -> None:
     user = await add_user(watched)
     payment = await add_payment(watched, user, status="completed")

@@ -5,16 +5,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.cells import cell_len
 
 from paidwatch.cli.stats_command import BOUNDS, bars
 from tests.support.command import config, watched, written
 from tests.support.daemon import paidwatch
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database, Server, on_shapes
 
 __all__ = ["config", "watched"]
-SHAPES = pytest.mark.parametrize("shape", ["F", "L", "M"])
+SHAPES = on_shapes("LM", thorough="F")
 
 
 async def stats(config: Path, *options: str) -> dict[str, Any]:

@@ -5,11 +5,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.command import age, config, watched, write_watch, written
 from tests.support.daemon import paidwatch
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database, Server, on_shapes
 from tests.support.shop import activate, add_event, add_payment, add_user, add_webhook, complete
 from tests.support.sink import Sink
 from tests.support.watched import Start, start, told
@@ -23,7 +21,7 @@ async def learn(config: Path, user: Any, *, expect: int) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize("shape", ["F", "L", "X"])
+@on_shapes("X", thorough="FL")
 async def test_the_whole_story_in_order(watched: Database, start: Start, told: Sink, shape: str) -> None:
     async with start() as daemon:
         await daemon.ready()
@@ -71,7 +69,7 @@ def in_this_order(wanted: list[tuple[str, str]], found: list[tuple[str, str]]) -
     return all(any(one == other for other in rest) for one in wanted)
 
 
-@pytest.mark.parametrize("shape", ["F", "L", "M", "X"])
+@on_shapes("FM", thorough="LX")
 async def test_what_was_noted_and_not_read_counts(watched: Database, config: Path) -> None:
     user = await add_user(watched)
     payment = await add_payment(watched, user)
@@ -101,7 +99,7 @@ async def test_history_and_what_was_dismissed_is_no_gap(watched: Database, confi
     assert "(history, not followed)" in done.stdout
 
 
-@pytest.mark.parametrize("shape", ["F", "X"])
+@on_shapes("X", thorough="F")
 async def test_the_address_is_a_name_for_the_user(watched: Database, config: Path) -> None:
     user = await add_user(watched, email="somebody@example.org")
     await add_user(watched, email="somebody.else@example.org")
@@ -109,7 +107,7 @@ async def test_the_address_is_a_name_for_the_user(watched: Database, config: Pat
     assert done.stdout.startswith(f"user {user}\n")
 
 
-@pytest.mark.parametrize("shape", ["F", "X"])
+@on_shapes("X", thorough="F")
 async def test_nobody(watched: Database, config: Path) -> None:
     await add_user(watched)
     for nobody in (

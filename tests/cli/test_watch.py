@@ -28,14 +28,14 @@ from paidwatch.store.live import ChannelState, ClosedGap, Frame, OpenGap, Speed,
 from paidwatch.store.report import Watcher
 from tests.support.command import config, watched, written
 from tests.support.daemon import ENVIRONMENT, paidwatch
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database, Server, on_shapes
 from tests.support.shop import activate, add_payment, add_user, complete
 from tests.support.sink import WITHIN, Sink
 from tests.support.watched import Start, start, told
 
 __all__ = ["config", "start", "told", "watched"]
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
-USUAL = pytest.mark.parametrize("shape", ["F", "L"])
+USUAL = on_shapes("L", thorough="F")
 
 
 class Follower:
@@ -160,7 +160,7 @@ async def test_a_lost_database_is_told_once_and_found_again(watched: Database, s
     assert len(view.of("database.lost")) == 1
 
 
-@pytest.mark.parametrize("shape", ["F", "L", "M", "X"])
+@on_shapes("LX", thorough="FM")
 async def test_once(watched: Database, config: Path) -> None:
     done = await paidwatch("watch", "--once", config=config)
     assert "watch.state" in done.stdout

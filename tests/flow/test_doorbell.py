@@ -13,8 +13,8 @@ from tests.support.postgres import Database
 from tests.support.torture import Bench, Equipment, Writer, bell, equipment, intake, verify, writers
 from tests.support.watched import Start
 
-STORM = 8.0
-ROUNDS = 8.0
+STORM = 5.0
+ROUNDS = 5.0
 """Seconds."""
 BOUND = timedelta(seconds=5)
 """No row waits longer while intake is up; generous, because the machine has other things to do."""

@@ -10,10 +10,19 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import anyio
 import asyncpg
+import pytest
 
 from paidwatch.ops.embedded import EmbeddedServer
 
 SHAPES = ("F", "L", "M", "X")
+
+
+def on_shapes(usual: str, *, thorough: str) -> pytest.MarkDecorator:
+    """Run a test on the `usual` shapes, and in `make test-all` on the others as well: a letter each."""
+    others = [pytest.param(shape, marks=pytest.mark.thorough) for shape in thorough]
+    return pytest.mark.parametrize("shape", [*usual, *others])
+
+
 SHAPE_FILES = Path(__file__).parents[1] / "shapes"
 
 TEST_DSN = "PAIDWATCH_TEST_DSN"
