@@ -236,7 +236,7 @@ def _mail_holds(notice: Notice) -> None:
         assert "\u202e" not in shown
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(notices)
 def test_any_notice_holds(notice: Notice) -> None:
     holds(notice)

@@ -121,6 +121,7 @@ class Silent:
     def show(self, shown: Shown) -> None: ...
 
 
+@pytest.mark.thorough
 async def test_a_channel_that_is_not_told_makes_it_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", ENVIRONMENT["PYTHONPATH"])
     narrator = Silent()

@@ -308,4 +308,4 @@ class ShopLife(RuleBasedStateMachine):
 
 
 TestShopLife = ShopLife.TestCase
-TestShopLife.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestShopLife.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -211,6 +211,7 @@ def test_the_server_ends_when_its_guard_is_killed(
 
 @as_root
 @pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.thorough
 async def test_root_changes_no_mode_on_the_way_to_its_programs(readable: bool) -> None:
     """Programs under a directory that only root may enter are mirrored; what lies there stays as it was."""
     package = installed_programs().parents[1]

@@ -13,12 +13,11 @@ from paidwatch.store.install import script
 from paidwatch.store.statements import Statements
 from tests.support import shop
 from tests.support.daemon import application, configuration, install, installed, merged, paidwatch, toml
-from tests.support.postgres import Database, Server
+from tests.support.postgres import Database, Server, on_shapes
 from tests.support.sink import Sink
 from tests.support.watched import Start
 
-SHAPES = ["F", "L", "M", "X"]
-every_shape = pytest.mark.parametrize("shape", SHAPES)
+every_shape = on_shapes("FX", thorough="LM")
 
 
 async def program(server: Server, name: str, *arguments: str, text: str = "") -> str:

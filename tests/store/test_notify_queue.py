@@ -126,6 +126,7 @@ async def test_a_queue_that_fills_up_while_the_daemon_sleeps(
     assert await told_and_done(db)
 
 
+@pytest.mark.thorough
 async def test_a_full_queue_costs_no_payment_no_proof_and_no_second_message(
     small: Server, db: Database, told: Sink, start: Start
 ) -> None:
