@@ -6,14 +6,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from paidwatch.core.evidence import NAMELESS, SIGNATURES, SILENCE, STREAMS, Claim, Silence, Stream
-from paidwatch.core.model import GapKind, Phase, Plan, Subscriber
+from paidwatch.core.model import GapKind, Phase
 from paidwatch.core.routing import Severity
 from paidwatch.store import incidents
+from paidwatch.store.facts import plan_of, subscriber_of
 from paidwatch.store.pool import Row, Session
 
 Key = tuple[str, str]
 """Method and reference."""
-_FREE_RANK = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,36 +205,9 @@ def _claim(row: Row) -> Claim:
         currency=row["claim_currency"],
         payment_id=row["payment_id"],
         phase=None if row["phase"] is None else Phase(row["phase"]),
-        subscriber=_subscriber(row) if row["user_exists"] else None,
-        plan=_plan(row) if row["plan_exists"] else None,
+        subscriber=subscriber_of(row) if row["user_exists"] else None,
+        plan=plan_of(row) if row["plan_exists"] else None,
         activated_at=row["activated_at"],
-    )
-
-
-def _subscriber(row: Row) -> Subscriber:
-    return Subscriber(
-        id=row["user_id"],
-        label=row["label"],
-        enabled=row["enabled"],
-        admin=row["admin"],
-        status=row["user_status"],
-        status_active=row["status_active"],
-        tier=row["tier"],
-        tier_rank=row["tier_rank"],
-        tier_watched=row["tier_watched"],
-        paid_until=row["paid_until"],
-        paid_until_watched=row["paid_until_watched"],
-        revoked_at=row["revoked_at"],
-    )
-
-
-def _plan(row: Row) -> Plan:
-    return Plan(
-        id=row["plan_id"],
-        name=row["plan_name"],
-        price=row["price"],
-        rank=_FREE_RANK if row["plan_free"] else row["plan_rank"],
-        duration=row["duration"],
     )
 
 

@@ -17,8 +17,8 @@ def read_facts(row: Row) -> Facts:
     return Facts(
         payment_id=row["payment_id"],
         payment=_payment(row) if row["payment_exists"] else None,
-        subscriber=_subscriber(row) if row["user_exists"] else None,
-        plan=_plan(row) if row["plan_exists"] else None,
+        subscriber=subscriber_of(row) if row["user_exists"] else None,
+        plan=plan_of(row) if row["plan_exists"] else None,
         paid_at=row["paid_at"],
         grace_until=row["grace_until"],
         touched_at=row["touched_at"],
@@ -41,7 +41,8 @@ def _payment(row: Row) -> Payment:
     )
 
 
-def _subscriber(row: Row) -> Subscriber:
+def subscriber_of(row: Row) -> Subscriber:
+    """Return the user of a row that has the columns of paidwatch.facts."""
     return Subscriber(
         id=row["user_id"],
         label=row["label"],
@@ -58,7 +59,8 @@ def _subscriber(row: Row) -> Subscriber:
     )
 
 
-def _plan(row: Row) -> Plan:
+def plan_of(row: Row) -> Plan:
+    """Return the plan of such a row."""
     price: Decimal | None = row["price"]
     duration: timedelta = row["duration"]
     return Plan(
