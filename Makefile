@@ -8,6 +8,9 @@ DEV    := $(VENV)/.installed-dev
 DEMO   := $(VENV)/.installed-demo
 CODE   := daemon tests $(wildcard bench)
 
+# Otherwise each of the processes that the tests start compiles the package again.
+export PYTHONDONTWRITEBYTECODE :=
+
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all boot-test check format bench coverage lock clean

@@ -2,17 +2,21 @@
 
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 
 import anyio
 import pytest
 from blockbuster import blockbuster_ctx
 
 from paidwatch.ops.embedded import EmbeddedServer
+from tests.support.daemon import STARTER
 from tests.support.postgres import TEST_DSN, Database, Server, embedded
 
 MAY_BLOCK = ["paidwatch.ops.embedded", "paidwatch.ops.embedded_programs", "paidwatch.ops.shop"]
 """Modules that say they block: the flow calls them from a thread; a test has nothing else to do and just calls them."""
+
+REAL = {"acceptance", "chaos"}
+"""The tiers that start what users start: an interpreter for each command and each daemon. The others fork them."""
 
 OwnServer = Callable[..., EmbeddedServer]
 
@@ -29,6 +33,20 @@ def never_block_the_loop() -> Iterator[None]:
         for function in watched.functions.values():
             # asyncpg looks for ~/.pgpass and certificates while it connects.
             function.can_block_in("asyncpg/connect_utils.py", "_parse_connect_arguments")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_server() -> Iterator[None]:
+    """The server that the first command of this test process starts ends with the last test."""
+    yield
+    STARTER.close()
+
+
+@pytest.fixture(autouse=True)
+def started(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Say how this test starts commands."""
+    with STARTER.real() if REAL.intersection(request.path.parts) else nullcontext():
         yield
 
 

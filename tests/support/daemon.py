@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tomllib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ import anyio
 from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 
+from tests.support.forked import PAIDWATCH, Starter
 from tests.support.postgres import SHAPE_FILES, Database, Server
 from tests.support.sink import WITHIN, Sink
 
@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("PAIDWATCH_", "PG", "NOTIFY_"))
 } | {"PYTHONPATH": f"{ROOT / 'daemon'}:{ROOT}", "PYTHONUNBUFFERED": "1"}
+
+STARTER = Starter(ENVIRONMENT)
 
 Sections = Mapping[str, Mapping[str, object]]
 Line = dict[str, Any]
@@ -81,12 +83,7 @@ async def paidwatch(
     *arguments: str, config: Path | None = None, expect: int | None = 0
 ) -> "subprocess.CompletedProcess[str]":
     """Run one command to its end."""
-    command = [sys.executable, "-m", "paidwatch", *arguments]
-    if config is not None:
-        command += ["--config", str(config)]
-    with anyio.fail_after(60):
-        done = await anyio.run_process(command, check=False, env=ENVIRONMENT)
-    result = subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+    result = await STARTER.run(*arguments, *(() if config is None else ("--config", str(config))))
     if expect is not None:
         assert result.returncode == expect, f"{arguments}: {result.returncode}\n{result.stdout}\n{result.stderr}"
     return result
@@ -240,19 +237,12 @@ class Daemon:
 
 
 @asynccontextmanager
-async def running(config: Path, *, program: Sequence[str] = ("-m", "paidwatch")) -> AsyncIterator[Daemon]:
+async def running(config: Path, *, program: Sequence[str] = PAIDWATCH) -> AsyncIterator[Daemon]:
     """Yield a daemon with this configuration; one that still runs at the end of the body is stopped politely.
 
     `program` is what Python runs instead of the package: the crashing one, for example.
     """
-    process = await anyio.open_process(
-        [sys.executable, *program, "run", "--config", str(config)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env=ENVIRONMENT,
-        cwd=ROOT,
-    )
+    process = await STARTER.start("run", "--config", str(config), program=program, heard=False)
     daemon = Daemon(process, config)
     try:
         async with anyio.create_task_group() as group:
