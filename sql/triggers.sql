@@ -22,9 +22,13 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412579';
 CREATE OR REPLACE FUNCTION paidwatch.leadership() RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412580';
 
+-- The lock under which activations are decided, one at a time.
+CREATE OR REPLACE FUNCTION paidwatch.activations() RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412581';
+
 -- Shared by whoever looks on behalf of customers that wait; while nobody does, nobody is told.
 CREATE OR REPLACE FUNCTION paidwatch.customers() RETURNS bigint
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412581';
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS 'SELECT 8097873591115412582';
 
 -- A trigger function. `noting` is the row of the inbox: an expression list for (kind, payment_id, user_id, ref). `passing` is a
 -- condition: rows for which it is true are passed over. It costs less here than in WHEN, which every statement parses anew.

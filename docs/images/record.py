@@ -20,7 +20,7 @@ from rich.text import Text
 
 from paidwatch.ops.demo_chat import Chat
 from paidwatch.ops.demo_program import Daemon, command, configuration, environment
-from paidwatch.ops.demo_shop import DATABASE, Shop
+from paidwatch.ops.demo_shop import DATABASE, Shop, build
 from paidwatch.ops.embedded import EmbeddedServer
 
 HERE = Path(__file__).parent
@@ -95,10 +95,11 @@ async def with_gaps(show: Callable[[str], None]) -> None:
     server = EmbeddedServer()
     await anyio.to_thread.run_sync(server.start)
     try:
+        await build(server.dsn(DATABASE), server=server.dsn())
         async with (
             anyio.create_task_group() as tasks,
             Chat(lambda _shown: None) as chat,
-            Shop(server.dsn(), server.dsn(DATABASE)) as shop,
+            Shop(server.dsn(DATABASE)) as shop,
         ):
             config = server.home / "paidwatch.toml"
             text = configuration(server.dsn(DATABASE), {"slack": chat.address("slack")}, grace="2s")

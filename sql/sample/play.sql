@@ -56,8 +56,9 @@ SELECT (SELECT w.signature_valid FROM public.webhook_logs w WHERE w.payment_id =
     (SELECT w.processing_status FROM public.webhook_logs w WHERE w.payment_id = $1::text ORDER BY w.id DESC LIMIT 1) AS status;
 
 -- name: unfinished
--- How many payments paidwatch has not come to an end with.
-SELECT count(*) AS open FROM paidwatch.watch WHERE state <> 'closed';
+-- How many of these payments paidwatch has not come to an end with, or not heard of yet. $1 payments.
+SELECT count(*) AS open FROM unnest($1::text[]) AS p (id) LEFT JOIN paidwatch.watch w ON w.payment_id::text = p.id
+WHERE w.state IS DISTINCT FROM 'closed';
 
 -- name: figures
 -- What became of everything that was paid.

@@ -10,17 +10,20 @@ import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
 from paidwatch.ops.demo import Demo, Plan
 from paidwatch.ops.demo_chat import Shown
+from paidwatch.ops.demo_pages import Course
 from paidwatch.ops.demo_program import environment
 from paidwatch.ops.demo_story import Voice
 from tests.support.daemon import ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd and the parent-death signal")
 LISTENING = "paidwatch  listening"
+SHOP = "open to you as well: "
 
 
 @pytest.fixture
@@ -62,12 +65,25 @@ class Showing:
                 found.append(os.pidfd_open(pid))
         return found
 
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
     def end(self, how: signal.Signals | None = None) -> int:
         if how is not None:
             self._process.send_signal(how)
         rest, _ = self._process.communicate(timeout=60)
         self.said += rest
         return self._process.returncode
+
+
+def buy(showing: Showing) -> None:
+    """Press a button in the demo's shop, and see that its way ends on the success page."""
+    showing.until(SHOP)
+    shop = showing.said.partition(SHOP)[2].strip().rstrip("/")
+    with urlopen(Request(f"{shop}/pay/{Course.RENAMED}", method="POST"), timeout=20) as answer:
+        assert answer.url.startswith(f"{shop}/payment/success?session_id=")
+        assert "NP_id=" in answer.read().decode()
+    showing.until("orders professional on the web")
 
 
 def await_end(handles: list[int]) -> None:
@@ -82,6 +98,7 @@ def test_once_shows_everything_and_ends_by_itself(place: Path) -> None:
     for title in ("NEW · user 3 paid 29.99 USD (vip_elite)", "FIXED · user 4 paid 14.99", "RESOLVED · user 3"):
         assert showing.said.count(title) == 2, f"{title} in both chats: {showing.said}"
     assert "Discord (edits its message)" in showing.said
+    assert SHOP not in showing.said
     assert re.search(r"gaps open now +0 ", showing.said)
     assert "Traceback" not in showing.said
     assert max(map(len, showing.said.splitlines())) <= 80
@@ -99,12 +116,25 @@ def test_interrupted_by_a_signal_it_cleans_up(place: Path) -> None:
     assert list(place.iterdir()) == []
 
 
-def test_killed_it_leaves_no_process_and_no_file(place: Path) -> None:
+def test_whoever_watches_can_buy_and_killed_it_leaves_no_process_and_no_file(place: Path) -> None:
     showing = Showing(place)
-    showing.until(LISTENING)
+    buy(showing)
     handles = showing.descendants()
     assert showing.end(signal.SIGKILL) == -signal.SIGKILL
     await_end(handles)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.thorough
+def test_interrupted_twice_it_ends_at_once_whatever_a_visitor_has_begun(place: Path) -> None:
+    showing = Showing(place)
+    buy(showing)
+    handles = showing.descendants()
+    showing.interrupt()
+    showing.until("once more to end at once")
+    assert showing.end(signal.SIGINT) == 130
+    await_end(handles)
+    assert "Traceback" not in showing.said
     assert list(place.iterdir()) == []
 
 

@@ -39,10 +39,13 @@ def test_only_the_package_is_in_the_wheel(wheel: Path) -> None:
     assert not [name for name in names if "tests/" in name or name.endswith(".pyc")]
 
 
-def test_an_installed_wheel_finds_its_sql(wheel: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_finds_its_files(wheel: Path, tmp_path: Path) -> None:
     install = (sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(tmp_path))
     subprocess.run((*install, str(wheel)), check=True, capture_output=True)
-    program = "from paidwatch.ops import shop; assert 'payment_transactions' in shop.shop_sql(); print(shop.__file__)"
+    program = (
+        "from paidwatch.ops import shop; assert 'payment_transactions' in shop.shop_sql();"
+        " assert 'payment-status' in shop.success_html(); print(shop.__file__)"
+    )
     # -P and an own path: neither the checkout nor the working directory is looked into.
     done = subprocess.run(
         (sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {program}"),

@@ -59,3 +59,16 @@ def test_statements_name_their_schema(path: Path) -> None:
         ):
             known = table in own or table.startswith("pg_") or table.lower() in {"lateral", "unnest", "only"}
             assert known, f"{name} reads {table} without a schema"
+
+
+def test_every_advisory_lock_has_a_key_of_its_own() -> None:
+    """Two locks with one key wait for each other, where nobody would look: a customer's page for an activation."""
+    text = "\n".join(file.read_text(encoding="utf-8") for file in sorted(SQL.rglob("*.sql")))
+    named = dict(
+        re.findall(r"FUNCTION paidwatch\.(\w+)\(\) RETURNS bigint\s+LANGUAGE sql [A-Z ]+ AS 'SELECT (\d{15,})'", text)
+    )
+    assert {"bell", "leadership", "activations", "customers"} <= set(named)
+    literal = set(re.findall(r"pg_advisory_\w+\((\d{15,})\)", text))
+    keys = [*named.values(), *literal]
+    assert len(set(keys)) == len(keys), named
+    assert not re.search(r"paidwatch\.\w+\(\)\s*[+-]\s*\d", text), "a key that is computed may be another's"

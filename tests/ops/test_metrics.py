@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from paidwatch.core.answer import Trouble
 from paidwatch.core.model import GapKind, Outcome
 from paidwatch.ops.metrics import ActivationResult, DeliveryResult, Metrics
 from paidwatch.ops.status import Status
@@ -110,6 +111,30 @@ def test_what_happens_is_counted(metrics: Metrics) -> None:
 
     metrics.gaps_open({})
     assert value(series(metrics), "gaps_open", kind="paid_not_active") == 0
+
+
+def test_the_breaker_is_shown_while_it_is_known(metrics: Metrics) -> None:
+    assert ("paidwatch_breaker_open", frozenset()) not in series(metrics)
+    for stopped in (True, False):
+        metrics.breaker(stopped=stopped)
+        assert value(series(metrics), "breaker_open") == stopped
+    metrics.breaker(stopped=None)
+    assert ("paidwatch_breaker_open", frozenset()) not in series(metrics)
+
+
+def test_questions_to_providers_are_counted_by_what_came_of_them(metrics: Metrics) -> None:
+    metrics.configure_providers(["crypto"])
+    results = {"answered", *(trouble.name.lower() for trouble in Trouble)}
+    name = "provider_questions_total"
+    assert [value(series(metrics), name, provider="crypto", result=result) for result in results] == [0] * len(results)
+    metrics.asked("crypto")
+    metrics.asked("crypto", Trouble.REFUSED)
+    metrics.asked("crypto", Trouble.REFUSED)
+    metrics.asked("gone", Trouble.TIMEOUT)
+    found = series(metrics)
+    assert value(found, name, provider="crypto", result="answered") == 1
+    assert value(found, name, provider="crypto", result="refused") == 2
+    assert value(found, name, provider="other", result="timeout") == 1
 
 
 def test_no_name_from_a_row_becomes_a_series(metrics: Metrics) -> None:

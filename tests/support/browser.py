@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from base64 import b64decode
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,14 @@ def program() -> str | None:
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
+LEFT = -32000
+"""The code of an error that says: meanwhile another page has come."""
+
+
+class Left(Exception):
+    """What was asked was asked of a page that is not there any more."""
+
+
 class Page:
     """One tab."""
 
@@ -57,6 +65,8 @@ class Page:
             while True:
                 said = json.loads(await self._socket.receive_str())
                 if said.get("id") == number:
+                    if said.get("error", {}).get("code") == LEFT:
+                        raise Left(said["error"]["message"])
                     assert "error" not in said, said
                     return said["result"]
 
@@ -67,19 +77,31 @@ class Page:
         return result["result"].get("value")
 
     async def shows(self, selector: str, state: str) -> str:
-        """Wait until the element says that it shows this state, and return its text."""
-        text = await self.evaluate(
+        """Wait until the element says that it shows this state, on whatever page comes, and return its text."""
+        found = f"place && place.dataset.state === {json.dumps(state)}"
+        with anyio.fail_after(WITHIN):
+            while True:
+                with suppress(Left):
+                    text = await self._once(selector, found, "place.textContent")
+                    assert isinstance(text, str)
+                    return text
+
+    async def click(self, selector: str) -> None:
+        """Wait until the element is there, and click it."""
+        await self._once(selector, "place", "void setTimeout(() => place.click())")
+
+    async def _once(self, selector: str, condition: str, outcome: str) -> Any:
+        return await self.evaluate(
             f"""new Promise((done) => {{
                 const look = () => {{
                     const place = document.querySelector({json.dumps(selector)});
-                    if (place && place.dataset.state === {json.dumps(state)}) done(place.textContent);
+                    if ({condition}) {{ watcher.disconnect(); done({outcome}); }}
                 }};
-                new MutationObserver(look).observe(document, {{subtree: true, childList: true, attributes: true}});
+                const watcher = new MutationObserver(look);
+                watcher.observe(document, {{subtree: true, childList: true, attributes: true}});
                 look();
             }})"""
         )
-        assert isinstance(text, str)
-        return text
 
     async def picture(self) -> bytes:
         """Return a PNG of what is seen."""
@@ -120,7 +142,9 @@ async def browser(folder: Path) -> AsyncIterator[Page]:
             whole = Page(socket, "")
             target = (await whole.ask("Target.createTarget", url="about:blank"))["targetId"]
             session = (await whole.ask("Target.attachToTarget", targetId=target, flatten=True))["sessionId"]
-            yield Page(socket, session)
+            page = Page(socket, session)
+            await page.ask("Page.enable")
+            yield page
             tasks.cancel_scope.cancel()
     finally:
         process.kill()

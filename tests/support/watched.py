@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon import Daemon, Sections, configuration, installed, running
+from tests.support.forked import PAIDWATCH
 from tests.support.postgres import Database, Server
 from tests.support.sink import Sink, sink
 
@@ -44,6 +45,6 @@ def start(watched: Database, told: Sink, tmp_path: Path) -> Start:
         file = tmp_path / f"paidwatch{count}.toml"
         file.touch(mode=0o600)
         file.write_text(configuration(database or watched, told, *extra, dsn=dsn))
-        return running(file, program=("-m", "paidwatch") if crash is None else ("-m", CRASHING, crash))
+        return running(file, program=PAIDWATCH if crash is None else ("-m", CRASHING, crash))
 
     return starter

@@ -33,7 +33,8 @@ _NAMES: Final = {"slack": "Slack", "discord": "Discord"}
 def demo(*, seconds: int | None, once: bool) -> int:
     """See the main job on a PostgreSQL of its own: a shop, payments, alerts, recoveries.
 
-    Runs until Ctrl-C unless told otherwise; nothing is left behind. Exit code 1 if anything did not come as promised.
+    Runs until Ctrl-C unless told otherwise, with the shop's pages at the address that it says: pay there yourself. With
+    --once there are none. Nothing is left behind. Exit code 1 if anything did not come as promised.
     """
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if callable(reconfigure):

@@ -1,5 +1,7 @@
 """The demo: a PostgreSQL of its own, a shop, the real program, a local chat, and a story that has to come true.
 
+Unless it is to end by itself the shop is on the web as well, for whoever watches (`demo_site`).
+
 Everything lives in one temporary directory and in child processes that end with this one, however it ends.
 """
 
@@ -19,9 +21,12 @@ from anyio.abc import TaskStatus
 from paidwatch.errors import PaidwatchError
 from paidwatch.ops.demo_chat import Chat
 from paidwatch.ops.demo_program import Daemon, command, configuration
-from paidwatch.ops.demo_shop import DATABASE, Figures, Shop
+from paidwatch.ops.demo_shop import DATABASE, Figures, Shop, build
+from paidwatch.ops.demo_site import SUCCESS, Site
 from paidwatch.ops.demo_story import CHANNELS, Narrator, Story, Tally, Voice
 from paidwatch.ops.embedded import EmbeddedServer
+from paidwatch.ops.loopback import HOST, free_port
+from paidwatch.ops.shop import success_html
 
 GRACE = timedelta(seconds=2)
 _START = timedelta(seconds=30)
@@ -90,12 +95,18 @@ class Demo:
         await to_thread.run_sync(server.start)
         tasks = await stack.enter_async_context(anyio.create_task_group())
         chat = await stack.enter_async_context(Chat(narrator.show))
-        shop = await stack.enter_async_context(Shop(server.dsn(), server.dsn(DATABASE)))
+        await build(server.dsn(DATABASE), server=server.dsn())
+        shop = await stack.enter_async_context(Shop(server.dsn(DATABASE)))
         narrator.say(Voice.SHOP, "a sample shop opens: users, plans, payments, webhook logs")
+        site = None if self._plan.once else await stack.enter_async_context(await self._site(shop, chat))
         config = server.home / "paidwatch.toml"
         grace = f"{GRACE.seconds}s"
         text = configuration(
-            server.dsn(DATABASE), {name: chat.address(name) for name in self._plan.channels}, grace=grace
+            server.dsn(DATABASE),
+            {name: chat.address(name) for name in self._plan.channels},
+            grace=grace,
+            listen=site.paidwatch.removeprefix("http://") if site else "",
+            success_page=f"{site.url}{SUCCESS}" if site else "",
         )
         await to_thread.run_sync(_write_private, config, text)
         narrator.say(Voice.DEMO, "$ paidwatch install")
@@ -109,7 +120,7 @@ class Demo:
         daemon = await stack.enter_async_context(Daemon(config, tasks, self._hear))
         await daemon.ready(_START)
         story = Story(shop, chat, narrator, patience=self._plan.patience)
-        await self._tell(story)
+        await self._tell(story, site)
         narrator.say(Voice.DEMO, "$ paidwatch check")
         checked = await command(config, "check", "--json")
         gaps = _count_of(checked.output)
@@ -125,12 +136,32 @@ class Demo:
             gaps=gaps,
         )
 
-    async def _tell(self, story: Story) -> None:
-        """Play one round, or rounds until it is over; a round that was begun is played to its end."""
+    async def _site(self, shop: Shop, chat: Chat) -> Site:
+        """Return the shop's web server, which sends customers back through a daemon that is yet to be started."""
+        return Site(
+            shop,
+            chat,
+            self._narrator,
+            snippet=await to_thread.run_sync(success_html),
+            paidwatch=f"http://{HOST}:{free_port()}",
+            patience=self._plan.patience,
+        )
+
+    async def _tell(self, story: Story, site: Site | None) -> None:
+        """Play one round; with a site rounds until it is over, beside what its visitors do."""
+        if site is None:
+            await story.play_round()
+            return
+        async with site.sells():
+            await self._tell_on(story, site)
+
+    async def _tell_on(self, story: Story, site: Site) -> None:
+        """Play rounds until it is over; a round that was begun is played to its end."""
         until = None if self._plan.seconds is None else anyio.current_time() + self._plan.seconds
         while True:
+            self._narrator.say(Voice.SHOP, f"open to you as well: {site.url}/")
             await story.play_round()
-            if self._plan.once or self._over.is_set() or (until is not None and anyio.current_time() >= until):
+            if self._over.is_set() or (until is not None and anyio.current_time() >= until):
                 return
             with anyio.move_on_after(_PAUSE if until is None else min(_PAUSE, until - anyio.current_time())):
                 await self._over.wait()

@@ -1,6 +1,6 @@
 """A chat for the demo: takes what Slack's and Discord's webhooks take, answers as they do, keeps what people see.
 
-It listens on loopback. The Slack side says a message anew each time; the Discord side keeps messages by their id and
+The Slack side says a message anew each time; the Discord side keeps messages by their id and
 lets them be edited.
 """
 
@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import unescape
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import anyio
 from aiohttp import web
+
+from paidwatch.ops.loopback import Loopback
 
 SLACK: Final = "slack"
 DISCORD: Final = "discord"
@@ -23,7 +24,6 @@ _CUSTOMER: Final = re.compile(r"\buser (\d+) ")
 _SLACK_DATE: Final = re.compile(r"<!date\^(\d+)\^[^>]*>")
 _DISCORD_DATE: Final = re.compile(r"<t:(\d+):f>, <t:\d+:R>")
 _ESCAPED: Final = re.compile(r"\\(.)")
-_PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,46 +53,24 @@ class Shown:
         return int(found[1]) if found else None
 
 
-class Chat:
+class Chat(Loopback):
     """The server, and everything that was said in it."""
 
     def __init__(self, on_message: Callable[[Shown], None]) -> None:
         """Remember whom to show each message."""
+        super().__init__(
+            web.post("/slack", self._take_slack),
+            web.post("/discord", self._take_discord),
+            web.patch("/discord/messages/{id}", self._edit_discord),
+        )
         self.messages: list[Shown] = []
         self._on_message = on_message
         self._more = anyio.Event()
         self._ids: set[str] = set()
-        self._runner: web.AppRunner | None = None
-        self._port = 0
-
-    async def __aenter__(self) -> Self:
-        """Listen on a free port of loopback."""
-        app = web.Application()
-        app.add_routes(
-            [
-                web.post("/slack", self._take_slack),
-                web.post("/discord", self._take_discord),
-                web.patch("/discord/messages/{id}", self._edit_discord),
-            ]
-        )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self._port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            with anyio.move_on_after(_PATIENCE_SECONDS, shield=True):
-                await self._runner.cleanup()
 
     def address(self, channel: str) -> str:
         """Return the webhook's address of one channel."""
-        return f"http://127.0.0.1:{self._port}/{channel}"
+        return f"{self.url}/{channel}"
 
     def about(self, customer: int, channel: str) -> list[Shown]:
         """Return what one channel was told about a customer, in order."""

@@ -151,15 +151,18 @@ class Daemon:
             self._on_event(event, fields)
 
 
-def configuration(dsn: str, channels: Mapping[str, str], *, grace: str) -> str:
-    """Return the configuration of the demo; `channels` are addresses by kind."""
+def configuration(
+    dsn: str, channels: Mapping[str, str], *, grace: str, listen: str = "", success_page: str = ""
+) -> str:
+    """Return the configuration of the demo; `channels` are addresses by kind, `listen` is host and port of its HTTP."""
 
     def section(kind: str, url: str) -> Sequence[str]:
-        return (f"[channels.{kind}]", f'type = "{kind}"', f'url = "{url}"', "")
+        return (f"[channels.{kind}]", f'type = "{kind}"', f'url = "{url}"', 'pace = "100ms"', "")
 
     lines = [
         "[database]",
         f'dsn = "{dsn}"',
+        'two_phase = "never"',
         "",
         "[grace]",
         f'default = "{grace}"',
@@ -171,8 +174,16 @@ def configuration(dsn: str, channels: Mapping[str, str], *, grace: str) -> str:
         "max_per_day = 1000",
         "breaker_share = 0",
         "",
+        # Every gap is told by itself and at once, however many rounds and visitors there are.
+        "[alerts]",
+        "storm_threshold = 1000",
+        'storm_window = "1ms"',
+        "",
         "[http]",
-        'listen = ""',
+        f'listen = "{listen}"',
+        "",
+        "[success_page]",
+        f'url = "{success_page}"',
         "",
         "[log]",
         'format = "json"',

@@ -1,6 +1,6 @@
 """The demo's application: the sample shop, played by its own SQL (`sql/sample/play.sql`)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -17,6 +17,8 @@ from paidwatch.store.statements import blocks, sql_folder
 
 DATABASE = "shop"
 _LIMIT = timedelta(seconds=20)
+_LOOK = 0.1
+"""Seconds between two looks at what paidwatch has not come to an end with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,23 +54,16 @@ class Figures:
 class Shop:
     """The application's connection to its own database; nothing in it knows of paidwatch."""
 
-    def __init__(self, server: str | None, database: str) -> None:
-        """Take the addresses of the server's first database and of the shop's, which is made on entering.
-
-        Without the former the shop's own is there already, and empty.
-        """
-        self._server = server
+    def __init__(self, database: str) -> None:
+        """Take the address of the shop's database, in which its tables are."""
         self._database = database
         self._statements: Mapping[str, str] = {}
         self._connection: Connection | None = None
         self._one_at_a_time = anyio.Lock()
 
     async def __aenter__(self) -> Self:
-        """Create database and tables. Raises DatabaseError."""
+        """Open it. Raises DatabaseError."""
         self._statements = await to_thread.run_sync(_statements)
-        if self._server is not None:
-            await _execute(self._server, f"CREATE DATABASE {DATABASE}")
-        await _execute(self._database, await to_thread.run_sync(shop_sql))
         self._connection = await connect(_target(self._database), purpose="demo shop")
         return self
 
@@ -82,7 +77,7 @@ class Shop:
     async def order(self, name: str, plan: str) -> Order:
         """A new customer chooses a plan and is sent to the payment provider."""
         customer = (await self._row("register", name))["id"]
-        made = await self._row("order", customer, plan, f"np-{customer:04}")
+        made = await self._row("order", customer, plan, _reference(customer))
         return Order(customer=customer, payment=made["id"], plan=plan, amount=made["amount_usd"])
 
     async def pay(self, order: Order) -> None:
@@ -111,10 +106,17 @@ class Shop:
         row = await self._row("access", order.customer)
         return row["status"], row["tier"]
 
-    async def unfinished(self) -> int:
-        """Return how many payments paidwatch still follows."""
-        found: int = (await self._row("unfinished"))["open"]
+    async def unfinished(self, orders: Sequence[Order]) -> int:
+        """Return how many of these paid payments paidwatch has not come to an end with."""
+        found: int = (await self._row("unfinished", [str(order.payment) for order in orders]))["open"]
         return found
+
+    async def finish(self, orders: Sequence[Order], limit: timedelta) -> int:
+        """Wait until paidwatch has come to an end with these paid payments; return with how many not within `limit`."""
+        with anyio.move_on_after(limit.total_seconds()):
+            while await self.unfinished(orders):  # noqa: ASYNC110  the end is to be seen in the database only
+                await anyio.sleep(_LOOK)
+        return await self.unfinished(orders)
 
     async def figures(self) -> Figures:
         """Count what became of everything that was paid."""
@@ -152,11 +154,19 @@ class Shop:
 
 
 def _reference(customer: int) -> str:
-    return f"np-{customer:04}"
+    """Return an id as NOWPayments gives them: ten digits, so that it speaks for itself."""
+    return str(5_745_459_000 + customer)
 
 
 def _statements() -> Mapping[str, str]:
     return dict(blocks((sql_folder() / "sample/play.sql").read_text(encoding="utf-8")))
+
+
+async def build(database: str, *, server: str | None = None) -> None:
+    """Create the shop's tables, and its database before if the `server`'s first one is named. Raises DatabaseError."""
+    if server is not None:
+        await _execute(server, f"CREATE DATABASE {DATABASE}")
+    await _execute(database, await to_thread.run_sync(shop_sql))
 
 
 async def _execute(dsn: str, script: str) -> None:

@@ -19,11 +19,9 @@ from paidwatch.ops.demo_chat import DISCORD, SLACK, Chat, Shown
 from paidwatch.ops.demo_shop import Order, Shop
 
 CHANNELS = (SLACK, DISCORD)
-_LOOK = 0.1
-"""Seconds between two looks at what paidwatch still follows."""
 _BREATH = 0.7
 """Seconds between two scenes, so that a person can read."""
-_HANDLER_ERROR = "TypeError: unsupported plan"
+HANDLER_ERROR = "TypeError: unsupported plan"
 
 
 class Voice(StrEnum):
@@ -76,7 +74,7 @@ class Story:
         silent = [await self._ordinary("professional"), await self._ordinary("vip_elite")]
         late = await self._paid("vip_elite", "the webhook never comes")
         broken = await self._paid("professional", "the handler fails")
-        await self._shop.log_webhook(broken, _HANDLER_ERROR)
+        await self._shop.log_webhook(broken, HANDLER_ERROR)
         refunded = await self._paid("professional", "a mistake")
         await anyio.sleep(_BREATH)
         await self._shop.refund(refunded)
@@ -93,7 +91,7 @@ class Story:
         await self._shop.activate(late)
         self._narrator.say(Voice.SHOP, f"somebody helps: customer {late.customer} is active, late")
         await self._expect(late, ["NEW", "RESOLVED"])
-        await self._expect_end()
+        await self._expect_end([*silent, late, broken])
         for order in silent:
             self._expect_silence(order)
 
@@ -133,12 +131,9 @@ class Story:
         if (status, tier) != ("active", order.plan):
             self._fail(f"customer {order.customer} is {status}/{tier}, expected active/{order.plan}")
 
-    async def _expect_end(self) -> None:
-        """Wait until paidwatch follows no payment any more."""
-        with anyio.move_on_after(self._patience.total_seconds()):
-            while await self._shop.unfinished():  # noqa: ASYNC110  the end is to be seen in the database only
-                await anyio.sleep(_LOOK)
-        if left := await self._shop.unfinished():
+    async def _expect_end(self, orders: Sequence[Order]) -> None:
+        """Wait until paidwatch follows none of the payments any more."""
+        if left := await self._shop.finish(orders, self._patience):
             self._fail(f"paidwatch still follows {left} payments that have come to their end")
 
     def _expect_silence(self, order: Order) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
+from paidwatch.core.guards import Mode
 from paidwatch.core.text import span
 from paidwatch.errors import DatabaseError, Unreachable
 from paidwatch.ops.doctor import INSTALL, Check, Finding, Patient, ok, problem, warning
@@ -61,6 +62,9 @@ MEANING: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """What follows from a table or column that the configuration names and the database does not have."""
+_SINCE: Final = "somebody has activated a user (P7) or an administrator has acted (P6)"
+_USERS: Final = 200
+"""So many users with gaps, that wait, and of the newest alerts are looked at."""
 _LINKS: Final = ("webhooks.payment", "webhooks.user")
 """A webhook log has to have one of them."""
 
@@ -99,8 +103,15 @@ async def not_watched(patient: Patient) -> list[Finding]:
     said = {name: MEANING.get(name, "it is not looked at") for name in found}
     if set(_LINKS) <= set(found):
         said |= dict.fromkeys(_LINKS, f"no webhook can be matched to a payment: {_NO_WEBHOOKS}")
+    return [_not_there(patient, name, what) for name, what in said.items()]
+
+
+def _not_there(patient: Patient, name: str, what: str) -> Finding:
+    section = patient.expected.mapping.get(name)
+    if isinstance(section, dict) and cast("Mapping[str, object]", section).get("table") == "":
+        return warning("mapping", f"[{name}] names no table: {what}", "right if the application has none")
     remedy = 'if it has another name, correct it in the configuration; "" says that there is none'
-    return [warning("mapping", f"{name} is not there: {what}", remedy) for name, what in said.items()]
+    return warning("mapping", f"{name} is not there: {what}", remedy)
 
 
 async def rights(patient: Patient) -> list[Finding]:
@@ -153,6 +164,26 @@ async def event_columns(patient: Patient) -> list[Finding]:
     return [(problem if patient.expected.activates else warning)("activation", what, remedy)]
 
 
+async def event_times(patient: Patient) -> list[Finding]:
+    """Can the guards tell what happened to a user since the payment?"""
+    acting = patient.expected.mode is not Mode.OFF
+    if {"events", "events.user", "events.type"} & set(patient.found.not_watched):
+        what = f"without events only the user's row, and what paidwatch itself did, tells that {_SINCE}"
+        return [warning("activation", what, "name the table in [events], or decide by shadow mode")] if acting else []
+    say = problem if acting else warning
+    if not await patient.session.value("event_times"):
+        what = f"events have no time: no event tells that {_SINCE}"
+        remedy = 'give [events] created_at a column with a date and time, or [activation] mode = "off"; then ' + INSTALL
+        return [say("activation", what, remedy)]
+    if await patient.session.rows("missing_indexes", patient.expected.limits.large):
+        return []  # it would read a whole table, as `indexes` says
+    undated: int = await patient.session.value("undated_events", _USERS)
+    if not undated:
+        return []
+    what = f"events without a time, of users with gaps or alerts: {undated}; none of them tells that {_SINCE}"
+    return [say("activation", what, "fill the column [events] created_at, and have a default always fill it")]
+
+
 async def two_phase(patient: Patient) -> list[Finding]:
     """Do triggers ring, or does the daemon look by itself?"""
     if not patient.server.two_phase or patient.found.two_phase == "never":
@@ -185,6 +216,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("rights", rights),
     ("indexes", indexes),
     ("activation", event_columns),
+    ("activation", event_times),
     ("doorbell", two_phase),
     ("time zone", zones),
 )

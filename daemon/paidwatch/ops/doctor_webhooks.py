@@ -6,17 +6,22 @@ from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
+from paidwatch.core.answer import Trouble
 from paidwatch.core.text import span
 from paidwatch.ops.doctor import Check, Finding, Patient, Reception, ok, problem, warning
 from paidwatch.store.pool import Row
 
 LAST: Final = 20
 """So many of the newest webhooks of a provider are looked at."""
+_DAY: Final = timedelta(days=1)
 _WEEK: Final = timedelta(days=7)
 _PART: Final = "webhooks"
 _PASSING: Final = "passing on"
+_ASKING: Final = "asking"
 _PAGE: Final = "success page"
 _RELOAD: Final = "then: systemctl reload paidwatch"
+_ABOUT_ONE: Final = (Trouble.MISSING, Trouble.OTHER, Trouble.FORM)
+"""What is no fault of the provider's API: the payment is not one that it knows."""
 
 
 def configured(reception: Reception) -> Iterator[Finding]:
@@ -158,6 +163,38 @@ def _passed_on(row: Row, patience: timedelta) -> Iterator[Finding]:
         yield problem(_PART, what, "is the daemon running? If it is, see webhook.unlogged in its log")
 
 
+async def asked(patient: Patient) -> list[Finding]:
+    """Do the providers say what they know of payments, when they are asked?"""
+    names = [one.name for one in patient.expected.reception.gateways]
+    rows = (
+        await patient.session.rows("questions_by_provider", names, _DAY, [it.value for it in _ABOUT_ONE])
+        if names
+        else ()
+    )
+    return [_asked(row) for row in rows]
+
+
+def _asked(row: Row) -> Finding:
+    name, silent = row["provider"], row["unanswered"]
+    tried = span(row["now"] - row["asked_at"])
+    if row["problem"] == Trouble.REFUSED:
+        what = f"{name}: {row['problem']} (401 or 403), when it was asked about a payment {tried} ago"
+        remedy = f"set [providers.{name}] api_key to one that is valid and may read payments, {_RELOAD}"
+        return problem(_ASKING, what, remedy)
+    last = (
+        "it never answered"
+        if row["answered_at"] is None
+        else f"last answered {span(row['now'] - row['answered_at'])} ago"
+    )
+    if not row["asked"]:
+        return ok(_ASKING, f"{name}: not asked about any payment in the last day; {last}")
+    reasons = f" ({'; '.join(row['reasons'])})" if silent else ""
+    what = f"{name}: asked about payments in the last day: {row['asked']}, without an answer: {silent}{reasons}; {last}"
+    if row["failed"] * 2 >= row["asked"]:
+        return warning(_ASKING, what, "alerts go out all the same, and say so; docs/providers.md")
+    return ok(_ASKING, what)
+
+
 async def log_columns(patient: Patient) -> Iterable[Finding]:
     """Could the receiver write its row into the application's log?"""
     missing = await patient.session.value("webhook_log_columns")
@@ -174,4 +211,5 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     (_PART, came),
     (_PART, handled),
     (_PASSING, passed_on),
+    (_ASKING, asked),
 )

@@ -6,7 +6,6 @@ daemon. Whatever happens to the drill, its place is removed: `drill_guard`.
 
 import secrets
 import signal
-import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from anyio import to_thread
 from anyio.abc import TaskStatus
 
 from paidwatch.ops.demo_program import Daemon, command
-from paidwatch.ops.demo_shop import Shop
+from paidwatch.ops.demo_shop import Shop, build
 from paidwatch.ops.drill_place import Place
 from paidwatch.ops.drill_sink import PROVIDER, Sender, Sink
 from paidwatch.ops.drill_story import Cast, Failed, Step, Steps, Story
+from paidwatch.ops.loopback import HOST, free_port
 
 LONGEST: Final = timedelta(seconds=35)
 """The drill itself; with the end of the daemon and the removal of the database it stays within a minute."""
@@ -85,7 +85,7 @@ class Drill:
 
     async def _play_in(self, place: Place, steps: Steps) -> bool:
         secret = secrets.token_hex(16)
-        base = f"http://127.0.0.1:{_free_port()}"
+        base = f"http://{HOST}:{free_port()}"
         config = place.folder / "paidwatch.toml"
         async with AsyncExitStack() as stack:
             tasks = await stack.enter_async_context(anyio.create_task_group())
@@ -93,7 +93,8 @@ class Drill:
             await to_thread.run_sync(config.touch, 0o600)
             text = configuration(base, sink, secret)
             await to_thread.run_sync(partial(config.write_text, text, encoding="utf-8"))
-            shop = await stack.enter_async_context(Shop(None, place.target.dsn))
+            await build(place.target.dsn)
+            shop = await stack.enter_async_context(Shop(place.target.dsn))
             daemon = Daemon(config, tasks, lambda _event, _said: None, variables=place.environment)
             sender = Sender(base, secret)
 
@@ -168,10 +169,3 @@ def configuration(base: str, sink: Sink, secret: str) -> str:
             "",
         )
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port

@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 import anyio
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from paidwatch.errors import Unreachable
 from paidwatch.ops.demo_shop import Order
+from paidwatch.ops.loopback import Loopback
 
 PROVIDER: Final = "nowpayments"
 """Whose webhooks the drill sends, signed by other code than the one that checks them."""
@@ -32,44 +32,25 @@ class Told:
     subject: str
 
 
-class Sink:
+class Sink(Loopback):
     """Takes alerts and webhooks that are passed on, and keeps both."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
+        super().__init__(web.post("/alerts", self._take_alert), web.post("/handler", self._take_webhook))
         self.told: list[Told] = []
         self.handled: list[bytes] = []
         """Bodies that the application's handler was passed, byte for byte."""
-        self._runner: web.AppRunner | None = None
-        self._base = ""
-
-    async def __aenter__(self) -> Self:
-        """Listen on a free port of loopback."""
-        app = web.Application()
-        app.add_routes([web.post("/alerts", self._take_alert), web.post("/handler", self._take_webhook)])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._base = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            with anyio.move_on_after(_PATIENCE, shield=True):
-                await self._runner.cleanup()
 
     @property
     def alerts(self) -> str:
         """Where alerts are to be sent."""
-        return f"{self._base}/alerts"
+        return f"{self.url}/alerts"
 
     @property
     def handler(self) -> str:
         """Where webhooks are to be passed on."""
-        return f"{self._base}/handler"
+        return f"{self.url}/handler"
 
     def heard(self, word: str, kind: str, payment: int | None = None) -> bool:
         """Return whether such an alert arrived."""

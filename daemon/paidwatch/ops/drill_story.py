@@ -134,7 +134,9 @@ class Story:
         await self._await(
             "works", "alert", "FIXED arrived", lambda: _true(sink.heard("FIXED", "paid_not_active", order.payment))
         )
-        await self._await("works", "end", "paidwatch follows no payment any more", lambda: _equal(shop.unfinished(), 0))
+        await self._await(
+            "works", "end", "paidwatch follows no payment any more", lambda: _equal(shop.unfinished([order]), 0)
+        )
         await self._check("works", [])
 
     async def _play_what_fails(self) -> None:

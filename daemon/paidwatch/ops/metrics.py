@@ -3,7 +3,7 @@
 Every series exists from the start with 0, so that a rate over the first event is right and an absent series is a fault.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
 
@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from paidwatch.core.answer import Trouble
 from paidwatch.core.model import GapKind, Outcome
 from paidwatch.ops.status import Role, Status
 
@@ -66,6 +67,18 @@ class ForwardResult(StrEnum):
     PASSED = "passed"
     RETRY = "retry"
     DEAD = "dead"
+
+
+class PageResult(StrEnum):
+    """How one request of a customer's browser ended."""
+
+    KNOWN = "known"
+    UNKNOWN = "unknown"
+    """Nothing is known of the payment, or it is not told about."""
+    LIMITED = "limited"
+    """Too much at once, or one number after the other."""
+    AWAY = "away"
+    """The database did not answer."""
 
 
 class Metrics:
@@ -132,8 +145,20 @@ class Metrics:
             buckets=_DELIVERY_BUCKETS,
             registry=registry,
         )
+        self._questions = Counter(
+            "paidwatch_provider_questions",
+            "Questions that providers were asked about payments.",
+            ["provider", "result"],
+            registry=registry,
+        )
+        self._pages = Counter(
+            "paidwatch_customer_requests", "Requests of customers' browsers.", ["page", "result"], registry=registry
+        )
+        self._streams = Gauge("paidwatch_customer_streams", "Streams to customers open now.", registry=registry)
+        self._breaker: bool | None = None
         Info("paidwatch_build", "The running program.", registry=registry).info({"version": version})
         registry.register(_StatusCollector(status))
+        registry.register(_BreakerCollector(lambda: self._breaker))
 
         for outcome in Outcome:
             self._settled.labels(outcome.value)
@@ -142,6 +167,9 @@ class Metrics:
                 family.labels(kind.value)
         for result in ActivationResult:
             self._activations.labels(result.value)
+        for page in ("return", "state", "events"):
+            for ended in PageResult:
+                self._pages.labels(page, ended.value)
         self.configure(channels)
 
     def configure(self, channels: Iterable[str]) -> None:
@@ -163,6 +191,8 @@ class Metrics:
                 self._webhooks.labels(provider, result.value)
             for forwarded in ForwardResult:
                 self._forwards.labels(provider, forwarded.value)
+            for trouble in (None, *Trouble):
+                self._questions.labels(provider, _answer(trouble))
 
     def webhook(self, provider: str, result: WebhookResult, took: timedelta) -> None:
         """A request of a provider was answered, `took` after its body was there."""
@@ -176,6 +206,18 @@ class Metrics:
         self._forwards.labels(name, result.value).inc()
         if latency is not None:
             self._forward_latency.labels(name).observe(max(latency.total_seconds(), 0))
+
+    def asked(self, provider: str, trouble: Trouble | None = None) -> None:
+        """A provider was asked about a payment; `trouble` says why there was no answer, None: there was one."""
+        self._questions.labels(provider if provider in self._providers else OTHER, _answer(trouble)).inc()
+
+    def page(self, page: str, result: PageResult) -> None:
+        """A request for one of the pages for customers ended: `return`, `state` or `events`."""
+        self._pages.labels(page, result.value).inc()
+
+    def streams(self, count: int) -> None:
+        """So many customers have a stream open."""
+        self._streams.set(count)
 
     def rang(self) -> None:
         """The doorbell rang."""
@@ -233,10 +275,35 @@ class Metrics:
         """An attempt of paidwatch to activate ended."""
         self._activations.labels(result.value).inc()
 
+    def breaker(self, *, stopped: bool | None) -> None:
+        """Say how the breaker stands; None: it is not known, because the database is away."""
+        self._breaker = stopped
+
     def render(self, accept: str) -> tuple[bytes, str]:
         """Return the exposition in the form that an Accept header asks for, and its content type."""
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
+
+
+def _answer(trouble: Trouble | None) -> str:
+    """Return the word of a label: `answered`, or the reason's name."""
+    return "answered" if trouble is None else trouble.name.lower()
+
+
+class _BreakerCollector(Collector):
+    """Shows how the breaker stands only while that is known: a 0 that is a guess would be believed."""
+
+    def __init__(self, stands: Callable[[], bool | None]) -> None:
+        """Ask `stands` at every scrape."""
+        self._stands = stands
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield one gauge, or nothing."""
+        if (stopped := self._stands()) is not None:
+            meaning = (
+                "1 while automatic activation is stopped until a person resumes it; absent while that is not known."
+            )
+            yield GaugeMetricFamily("paidwatch_breaker_open", meaning, value=float(stopped))
 
 
 class _StatusCollector(Collector):
