@@ -28,6 +28,7 @@ from paidwatch.store.pool import Database
 from paidwatch.store.statements import Statements
 from paidwatch.web.act import add_act
 from paidwatch.web.app import build_app, serve
+from paidwatch.web.connections import Connections
 from paidwatch.web.payment_return import add_payment_return
 from paidwatch.web.rate import Buckets, client_of, networks
 from paidwatch.web.session import add_session
@@ -107,7 +108,8 @@ class Front:
         group.start_soon(self._follow.run, name="follow payments")
         host, port = listen_parts(self._http.listen)
         try:
-            await group.start(serve, self._app(host), host, port, name="http")
+            trusted = networks(self._http.trusted_proxies)
+            await group.start(serve, self._app(host), host, port, Connections(trusted=trusted), name="http")
         except ConfigError:
             raise
         except PaidwatchError as error:
@@ -121,7 +123,7 @@ class Front:
         token = self._http.token.get_secret_value()
         app = build_app(self._status, self._metrics, token, loopback=is_loopback(host))
         trusted = networks(self._http.trusted_proxies)
-        door = Door(self._clock.monotonic, trusted)
+        door = Door(self._clock.monotonic, trusted, tally=self._metrics)
         add_act(app, Approve(database=self._lent, policy=self._policy, metrics=self._metrics, log=self._log))
         add_webhooks(app, self.receive, lambda request: client_of(request, trusted))
         add_payment_return(app, self._follow, lambda: self.choices.success, door)

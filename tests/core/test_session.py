@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
@@ -27,8 +28,15 @@ ORDER = "winu_sub_7_vip_elite_1732000000"
     "id_",
     [
         "5745459419",
-        "np-payment-77",
+        "29383937493038367292",
+        "4400000000000",
         "cs_test_a1b2c3d4e5f6",
+        "pi_3MtwBwLkdIwHu7ix28a3tqPa",
+        "tr_7UhSN1zuXS",
+        "66BEOV2A9Q",
+        "0xb5c8bd9430b6cc87a0e2fe110ece6bf527fa4f170a4bc8cd032f768fc5219838",
+        "12345678-1234-1234-1234-123456789012",
+        "nobody-knows-it",
         "0d5b2a5e-7b77-4a3f-9b1e-1a2b3c4d5e6f",
         "a" * 255,
         "{CHECKOUT_SESSION_ID}",
@@ -42,7 +50,30 @@ def test_random_ids_are_taken_as_they_are(id_: str) -> None:
     assert asked(id_, "not a signature", "", parse) == found
 
 
-@pytest.mark.parametrize("id_", ["12", "1", "123456789", "np-12", "ORD-0001", ORDER, ORDER.upper()])
+@pytest.mark.parametrize(
+    "id_",
+    [
+        "12",
+        "1",
+        "123456789",
+        "np-12",
+        "ORD-0001",
+        ORDER,
+        ORDER.upper(),
+        ORDER.replace("winu", "shop"),
+        "1732000000",
+        "1732000000123",
+        "1732000000123456",
+        "20261123204512",
+        "2026112320",
+        "order_1001",
+        "Order1001",
+        "np-payment-77",
+        "INV-2026-0012",
+        "shop.example.org/orders/1001",
+        "user7:professional:3",
+    ],
+)
 def test_ids_that_can_be_guessed_need_a_signature(id_: str) -> None:
     right = sign(id_, KEY)
     for wrong in ("", right[:-1], right + "0", right.upper(), sign(id_ + "1", KEY), sign(id_, KEY + "x"), "é" * 64):
@@ -51,6 +82,25 @@ def test_ids_that_can_be_guessed_need_a_signature(id_: str) -> None:
     found = asked(id_, right, KEY, parse)
     assert found is not None
     assert found.signed
+
+
+@given(st.uuids())
+def test_no_uuid_needs_a_signature(id_: UUID) -> None:
+    for text in (str(id_), str(id_).upper()):
+        found = asked(text, "", KEY, parse)
+        assert found is not None
+        assert found.random
+
+
+@pytest.mark.parametrize(
+    ("id_", "number"),
+    [("5745459419", True), ("29383937493038367292", True), ("cs_test_a1b2c3d4e5f6", False)],
+)
+def test_a_large_number_that_nobody_vouches_for_is_marked(id_: str, *, number: bool) -> None:
+    found, signed = asked(id_, "", KEY, parse), asked(id_, sign(id_, KEY), KEY, parse)
+    assert found is not None
+    assert signed is not None
+    assert (found.number, signed.number) == (number, False)
 
 
 def test_an_order_is_read_only_where_it_is_signed() -> None:

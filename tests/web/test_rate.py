@@ -42,6 +42,19 @@ def test_a_burst_passes_and_then_one_request_for_each_refill(hand: Hand) -> None
     assert [buckets.take("a") > timedelta() for _ in range(4)] == [False, False, False, True], "no more than a burst"
 
 
+def test_a_token_that_was_given_back_can_be_taken_again(hand: Hand) -> None:
+    buckets = Buckets(RATE, hand)
+    buckets.give_back("a")
+    assert [buckets.take("a") for _ in range(3)] == [timedelta()] * 3, "nothing was taken, so nothing comes back"
+    assert buckets.take("a") == 2 * SECOND
+    buckets.give_back("a")
+    assert buckets.take("a") == timedelta()
+    assert buckets.take("a") == 2 * SECOND
+    hand.at += 60 * SECOND
+    buckets.give_back("a")
+    assert [buckets.take("a") > timedelta() for _ in range(4)] == [False, False, False, True], "no more than a burst"
+
+
 def test_one_client_does_not_pay_for_another(hand: Hand) -> None:
     buckets = Buckets(RATE, hand)
     while not buckets.take("a"):

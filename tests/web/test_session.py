@@ -1,7 +1,7 @@
 """The pages for customers over real HTTP on a real database: where they are sent, what they are told, and what not."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,8 +12,11 @@ import anyio
 import pytest
 
 from paidwatch.core.session import sign
+from paidwatch.store.pool import BY_KEY
+from paidwatch.store.statements import Statements
 from paidwatch.web.rate import Rate
 from paidwatch.web.session import Limits
+from paidwatch.web.success import GUESSES
 from tests.support import shop
 from tests.support.postgres import Database
 from tests.support.success import KEY, PAGE, SHOP, Pages, pages, stream
@@ -38,17 +41,23 @@ async def connections(db: Database) -> int:
     return len(await db.fetch(OURS))
 
 
-async def add_reading(db: Database, reference: str, status: str, user: Any, **changes: Any) -> None:
+async def add_reading(
+    db: Database, reference: str, status: str, user: Any, names: Sequence[str] = (), **changes: Any
+) -> None:
     """What is made of a webhook in the log."""
     said = {"valid": True, "order_id": None, **changes}
     await db.execute(
-        "INSERT INTO paidwatch.reading (log_id, method, reference, order_id, status, valid, user_id, plan_id, at)"
-        " SELECT count(*)::text, 'nowpayments', $1, $2, $3, $4, $5, 'vip_elite', now() FROM paidwatch.reading",
+        "WITH row AS (INSERT INTO paidwatch.reading"
+        " (log_id, method, reference, order_id, status, valid, user_id, plan_id, at)"
+        " SELECT count(*)::text, 'nowpayments', $1, $2, $3, $4, $5, 'vip_elite', now() FROM paidwatch.reading"
+        " RETURNING log_id) INSERT INTO paidwatch.reading_name (log_id, name)"
+        " SELECT row.log_id, name FROM row, unnest($6::text[]) AS name",
         reference,
         said["order_id"],
         status,
         said["valid"],
         user,
+        list(names),
     )
 
 
@@ -119,6 +128,52 @@ async def test_money_that_only_a_webhook_speaks_of(watched: Database, served: Pa
 
     await shop.activate(watched, user, plan="vip_elite")
     assert await served.state("5745459419") == {"state": "paid_active", "next_poll_after_ms": None}
+
+
+@pytest.mark.parametrize("shape", ["F", "L"])
+@pytest.mark.parametrize("kept", ["pi_3MtwBwLkdIwHu7ix", "cs_test_a1b2c3d4e5f6", "in_1MtHbELkdIwHu7ix"])
+async def test_a_payment_is_found_by_every_name_that_a_signed_webhook_gives_it(
+    watched: Database, served: Pages, kept: str
+) -> None:
+    """The provider sends back one of its ids, the application keeps another one."""
+    user = await shop.add_user(watched)
+    payment = await shop.add_payment(watched, user, reference=kept)
+    them = {"pi_3MtwBwLkdIwHu7ix", "cs_test_a1b2c3d4e5f6", "in_1MtHbELkdIwHu7ix"}
+    order = "summer-sale-7k2m9q4x"
+    for other in them - {kept}:
+        assert await served.state(other) == NOWHERE
+    names = [*(them - {"pi_3MtwBwLkdIwHu7ix"}), order]
+    await add_reading(watched, "pi_3MtwBwLkdIwHu7ix", "settling", user, valid=False, names=names, order_id=order)
+    assert await served.comes_back({"session_id": next(iter(them - {kept}))}) == "", (
+        "anybody can send what is not signed"
+    )
+
+    await add_reading(watched, "pi_3MtwBwLkdIwHu7ix", "settling", user, names=names, order_id=order)
+    for name in them:
+        assert (await served.state(name))["state"] == "pending"
+        assert await served.comes_back({"session_id": name}) == f"{BACK}{name}"
+    everything = [("session_id", name) for name in sorted(them)]
+    assert (await served.comes_back(everything)).startswith(BACK), "all of them are one payment"
+    assert await served.comes_back({"order_id": order}) == ""
+    assert (await served.comes_back({"order_id": order, "sig": sign(order, KEY)})).startswith(BACK)
+
+    await shop.complete(watched, payment)
+    await shop.activate(watched, user, payment=payment)
+    for name in them:
+        assert await served.state(name) == {"state": "paid_active", "next_poll_after_ms": None}, "the row says more"
+
+
+@pytest.mark.parametrize("shape", ["F", "L"])
+async def test_ids_are_looked_up_by_index_also_in_a_young_database(watched: Database) -> None:
+    statements = await anyio.to_thread.run_sync(Statements.load)
+    for name, value in BY_KEY.items():
+        await watched.execute(f"SET {name} = {value}")
+    await watched.execute(f"PREPARE look AS {statements['sessions']}")
+    call = "'{x}', '{f}', '{NULL}', '{NULL}', '{NULL}', '{f}'"
+    plan = "\n".join(row[0] for row in await watched.fetch(f"EXPLAIN EXECUTE look({call})"))
+    assert "Seq Scan" not in plan.replace("Seq Scan on pg_type", ""), plan
+    for index in ("reading_reference", "reading_name_name", "reading_name_pkey", "reading_pkey"):
+        assert index in plan, plan
 
 
 async def test_where_customers_are_sent(watched: Database, served: Pages) -> None:
@@ -215,6 +270,50 @@ async def test_who_asks_too_much_is_told_when_to_come_again(watched: Database, t
         forwarded = {"X-Forwarded-For": "198.51.100.7"}
         async with served.client.get("/v1/session/5745459419", headers=forwarded) as answer:
             assert answer.status == 200, "behind the proxy somebody else asks"
+
+
+async def test_who_tries_one_number_after_the_other_is_stopped(watched: Database, served: Pages) -> None:
+    """A provider's number comes back without a signature; nobody may find the payments of others by counting."""
+    user = await shop.add_user(watched)
+    payment = await shop.add_payment(watched, user, reference="5745459419")
+    await shop.add_payment(watched, user, reference="cs_test_a1b2c3d4e5f6")
+    for number in range(GUESSES.burst):
+        assert await served.state(str(5745450000 + number)) == NOWHERE
+    for path in ("5745459418", "5745459419", "5745459419/events", "5745459418/events"):
+        async with served.client.get(f"/v1/session/{path}") as answer:
+            assert answer.status == 429, "what exists and what does not are the same"
+            assert 1 <= int(answer.headers["Retry-After"]) <= 30
+    for back in ("5745459418", "5745459419"):
+        assert await served.comes_back({"NP_id": back}) == f"{BACK}{back}", "sent on, unseen"
+    assert await served.comes_back({"NP_id": "5745459418", "session_id": "nobody-knows-it"}) == ""
+
+    assert await served.state("5745450000") == NOWHERE, "asking again is no guess"
+    assert (await served.state("cs_test_a1b2c3d4e5f6"))["state"] == "pending", "nor is an id that cannot be guessed"
+    row = str(payment)
+    assert (await served.state(row, sign(row, KEY)))["state"] == "pending", "nor what the shop vouches for"
+    elsewhere = {"X-Forwarded-For": "198.51.100.7"}
+    async with served.client.get("/v1/session/5745459419", headers=elsewhere) as answer:
+        assert (await answer.json())["state"] == "pending"
+
+
+async def test_numbers_that_are_known_are_no_guesses(watched: Database, served: Pages) -> None:
+    """Many customers may sit behind one address. Some are there before anything is known of their payments."""
+    user = await shop.add_user(watched)
+    order = f"winu_sub_{user}_professional_1732000000"
+    for number in range(GUESSES.burst - 2):
+        assert await served.state(str(5745450000 + number)) == NOWHERE
+    for number in range(10):
+        payments = [str(5745459400 + 3 * number + one) for one in range(3)]
+        for reference in payments:
+            await shop.add_payment(watched, user, reference=reference)
+        assert await served.comes_back({"order_id": order, "NP_id": payments[0]}) == f"{BACK}{payments[0]}"
+        assert (await served.state(payments[1]))["state"] == "pending"
+        async with stream(served, payments[2]) as events:
+            assert (await events.next())["state"] == "pending"
+        for again in payments:
+            assert (await served.state(again))["state"] == "pending"
+    await shop.add_payment(watched, user, reference="5745450000")
+    assert (await served.state("5745450000"))["state"] == "pending", "it came to be known"
 
 
 async def test_a_stream_tells_each_change_the_moment_it_happens(watched: Database, served: Pages, start: Start) -> None:

@@ -4,14 +4,17 @@ import hashlib
 import hmac
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from io import BytesIO
+from typing import Any
 
 import anyio
 import pytest
 
+from paidwatch.core.webhook import Reading
+from paidwatch.flow.settle import FAULT
 from paidwatch.store import webhook_list
 from paidwatch.store.connect import Target
 from paidwatch.store.pool import Database as Pool
@@ -320,3 +323,73 @@ async def test_a_body_that_says_it_is_packed_is_kept_as_it_came_and_leaves_no_tr
         assert await desk.post(b"not packed at all", {"Content-Encoding": encoding}) == 400
         assert await desk.kept("body", "state") == [(b"not packed at all", "rejected")]
     assert "Traceback" not in caplog.text
+
+
+async def keep_and_leave(db: Database, numbers: Iterable[int]) -> None:
+    """Webhooks that a crash left after they were kept."""
+    for number in numbers:
+        body, headers = signed(payment(number))
+        await db.execute(
+            "INSERT INTO paidwatch.webhook (provider, body, headers, received_at)"
+            " VALUES ('nowpayments', $1, $2::jsonb, now() - interval '1 minute')",
+            body,
+            json.dumps(list(headers.items())),
+        )
+
+
+async def refuse(db: Database, table: str, column: str, values: Iterable[int]) -> None:
+    """Have a table take no rows of some payments."""
+    them = ", ".join(f"'{value}'" for value in values)
+    await db.execute(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not this one'; END $$;"
+        f"CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON {table} FOR EACH ROW WHEN (NEW.{column} IN ({them}))"
+        " EXECUTE FUNCTION public.refuse()"
+    )
+
+
+@pytest.mark.parametrize("refused", [[1], [1, 2, 3, 4, 5], [2, 4, 5, 6, 9], range(1, 10)])
+@pytest.mark.parametrize(
+    ("table", "column"), [("paidwatch.webhook", "reference"), ("public.webhook_logs", "payment_id")]
+)
+async def test_leftovers_that_are_refused_hold_up_none_of_the_others(
+    watched: Database, monkeypatch: pytest.MonkeyPatch, table: str, column: str, refused: Iterable[int]
+) -> None:
+    settled = "state = 'verified' AND NOT unlogged"
+    monkeypatch.setattr("paidwatch.flow.receive.LOG_PAUSE", timedelta(milliseconds=1))
+    await keep_and_leave(watched, range(1, 11))
+    await refuse(watched, table, column, refused)
+    others = sorted(set(range(1, 11)) - set(refused))
+    async with serving(watched) as desk:
+        await desk.until(f"SELECT count(*) = {len(others)} FROM paidwatch.webhook WHERE {settled}")
+        assert sorted(int(number) for (number,) in await desk.logged("payment_id")) == others
+        assert await desk.send(payment(77)) == 200
+        await keep_and_leave(watched, [88])
+        desk.receive.look()
+        await desk.until(f"SELECT count(*) = {len(others) + 2} FROM paidwatch.webhook WHERE {settled}")
+        await watched.execute("DROP FUNCTION public.refuse() CASCADE")
+        await desk.until(f"SELECT count(*) = 12 FROM paidwatch.webhook WHERE {settled}")
+        assert len(await desk.logged("id")) == 12
+
+
+async def test_one_that_nobody_can_read_stops_nothing(watched: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the program that one body brings to light; it would come to light again at every start."""
+    known = sources()
+    read = known["nowpayments"].provider.read
+
+    def fail(payload: Any, headers: Mapping[str, str]) -> Reading:
+        if payload["payment_id"] == 1:
+            raise ZeroDivisionError
+        return read(payload, headers)
+
+    monkeypatch.setattr(known["nowpayments"].provider, "read", fail)
+    await keep_and_leave(watched, [1, 2])
+    async with serving(watched, known) as desk:
+        assert await desk.send(payment(1)) == 401
+        assert await desk.send(payment(3)) == 200
+        await desk.until("SELECT NOT EXISTS (SELECT FROM paidwatch.webhook WHERE state = 'received' OR unlogged)")
+        assert sorted(await desk.kept("state", "coalesce(problem, '')")) == [
+            ("rejected", FAULT),
+            ("rejected", FAULT),
+            ("verified", ""),
+            ("verified", ""),
+        ]

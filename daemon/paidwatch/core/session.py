@@ -1,9 +1,12 @@
 """What the success page may say: the id it was given, and from the facts about a payment to one of five states.
 
 An id is what a provider or the application put into the address of the success page. Random ones are taken as they
-are: who knows one has paid, or was told by who has. Short ones, numbers such as those of rows, and order ids (user,
-plan and time) can be guessed, so they count only together with a signature that the application made with the key
-that both know.
+are: who knows one has paid, or was told by who has. Ids that can be guessed count only together with a signature that
+the application made with the key that both know: short ones, small numbers such as those of rows, times and dates,
+words with a number (`INV-2026-0012`), and order ids (user, plan and time).
+
+Large numbers lie in between. Providers number payments so (NOWPayments: ten digits, few of which are one shop's), add
+the number to the address themselves, and cannot sign it. They are taken, but whoever tries many is stopped (web).
 """
 
 import hmac
@@ -24,8 +27,15 @@ LONGEST: Final = 255
 """Characters of an id; the application's column holds no more."""
 _WELL_FORMED: Final = re.compile(rf"(?!#)[!-~]{{1,{LONGEST}}}")
 """Visible ASCII. What begins with # is our own name for a webhook that names nothing."""
-_GUESSABLE: Final = re.compile(r".{1,8}|[0-9]{1,9}", re.DOTALL)
-"""Too short to be random. Payment ids of providers are numbers of ten digits and more."""
+_GUESSABLE: Final = re.compile(
+    r".{1,8}|[0-9]{1,9}"
+    # Seconds since 1970, and thousandths and finer, from 2014 to 2039; a date and more digits.
+    r"|(1[4-9]|2[01])[0-9]{8}([0-9]{3}){0,3}|20[0-9]{2}(0[1-9]|1[0-2])(0[1-9]|[12][0-9]|3[01])[0-9]{2,}"
+    # Words and numbers. Of random letters and digits no part looks like that, or hardly ever.
+    r"|(?=.*[a-zA-Z])(?=.*[0-9])([A-Z]?[a-z]+|[A-Z]+)?[0-9]*([-_.:/]([A-Z]?[a-z]+|[A-Z]+)?[0-9]*)*",
+    re.DOTALL,
+)
+_NUMBER: Final = re.compile(r"[0-9]+")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -53,6 +63,8 @@ class Asked:
     """The application vouches for it: it may be the number of a row."""
     random: bool
     """It is a UUID, which may be a row's."""
+    number: bool
+    """It is a large number that nobody vouches for: whoever tries many of them is guessing."""
     order: Order | None
     """What it says as an order id; only where it is signed."""
 
@@ -92,12 +104,14 @@ def asked(session_id: str, signature: str, key: str, order_of: Callable[[str], O
     given = signature if signature.isascii() else ""
     signed = bool(key) and hmac.compare_digest(given, sign(session_id, key))
     order = order_of(session_id)
-    if not signed and (order is not None or _GUESSABLE.fullmatch(session_id)):
+    random = _UUID.fullmatch(session_id) is not None
+    if not signed and (order is not None or (_GUESSABLE.fullmatch(session_id) and not random)):
         return None
     return Asked(
         id=session_id,
         signed=signed,
-        random=_UUID.fullmatch(session_id) is not None,
+        random=random,
+        number=not signed and _NUMBER.fullmatch(session_id) is not None,
         order=order,
     )
 

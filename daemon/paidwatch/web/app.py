@@ -1,8 +1,12 @@
 """The HTTP application and its server: built once, run in a task group, ended by cancelling."""
 
+import asyncio
 import errno
 import socket
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import anyio
 from aiohttp import web
@@ -12,6 +16,7 @@ from paidwatch.errors import ConfigError, PaidwatchError
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
 from paidwatch.web.access import answer_for_errors, guard, plain_headers
+from paidwatch.web.connections import Connections
 from paidwatch.web.health import add_health
 
 PUBLIC = frozenset(
@@ -27,6 +32,8 @@ PUBLIC = frozenset(
 
 _BODY_LIMIT = 1024 * 1024
 """Bytes of a request's body; providers send a few kilobytes."""
+_BACKLOG = 1024
+"""Connections that the kernel holds until we get to them; it may have a lower limit of its own."""
 _LAST_REQUESTS = timedelta(seconds=2)
 """How long requests under way may still take once the server is cancelled."""
 _RELEASE = timedelta(seconds=10)
@@ -48,31 +55,49 @@ def build_app(status: Status, metrics: Metrics, token: str, *, loopback: bool) -
 
 
 async def serve(
-    app: web.Application, host: str, port: int, *, task_status: TaskStatus[tuple[str, int]] = anyio.TASK_STATUS_IGNORED
+    app: web.Application,
+    host: str,
+    port: int,
+    connections: Connections | None = None,
+    *,
+    task_status: TaskStatus[tuple[str, int]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until cancelled; the task's start reports the bound address and port (port 0: the system chooses).
 
-    Raises PaidwatchError when the address cannot be had. The access log is off: paths carry tokens.
+    `connections` bounds them. Raises PaidwatchError when the address cannot be had. The access log is off: paths carry
+    tokens.
 
     A request that is not HTTP at all is refused by the library before any application sees it, with the library's own
     name in that answer; nothing else names a server.
     """
-    # Bodies stay as they came: these bytes are signed and passed on. And to one that cannot be unpacked the library's
-    # answer is a traceback in the log.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_LAST_REQUESTS.total_seconds(), auto_decompress=False)
+    runner = web.AppRunner(app, shutdown_timeout=_LAST_REQUESTS.total_seconds())
+    open_ones = Connections() if connections is None else connections
     try:
         await runner.setup()
-        site = web.TCPSite(runner, host, port)
+        server = runner.server
+        if server is None:
+            raise AssertionError
+        # Bodies stay as they came: these bytes are signed and passed on. And to one that cannot be unpacked the
+        # library's answer is a traceback in the log.
+        options: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+        make = partial(open_ones.make, server, **options)
+        listener = await _listen(make, host, port)
         try:
-            await site.start()
-        except OSError as error:
-            raise _unavailable(error, host, port) from error
-        address = runner.addresses[0]
-        task_status.started((address[0], address[1]))
-        await anyio.sleep_forever()
+            address = listener.sockets[0].getsockname()
+            task_status.started((address[0], address[1]))
+            await anyio.sleep_forever()
+        finally:
+            listener.close()
     finally:
         with anyio.move_on_after(_RELEASE.total_seconds(), shield=True):
             await runner.cleanup()
+
+
+async def _listen(make: Callable[[], asyncio.Protocol], host: str, port: int) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(make, host, port, backlog=_BACKLOG)
+    except OSError as error:
+        raise _unavailable(error, host, port) from error
 
 
 def _unavailable(error: OSError, host: str, port: int) -> PaidwatchError:

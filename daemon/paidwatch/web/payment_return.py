@@ -8,6 +8,7 @@ the neutral page, which says the same to all.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -15,7 +16,9 @@ from aiohttp import hdrs, web
 
 from paidwatch.core.session import Asked, asked
 from paidwatch.errors import DatabaseError
-from paidwatch.web.success import SIGNATURE, Door, Sessions, SuccessPage
+from paidwatch.ops.metrics import PageResult
+from paidwatch.store.sessions import Found
+from paidwatch.web.success import RESULT, SIGNATURE, Door, Sessions, SuccessPage
 
 NAMES: Final = ("session_id", "payment_id", "transaction_id", "order_id", "invoice_id", "NP_id")
 """What an id may be called, in the order of preference."""
@@ -48,12 +51,18 @@ def add_payment_return(app: web.Application, sessions: Sessions, page: Callable[
         wanted = _wanted(request, choices)
         if not wanted or not choices.url:
             return _neutral(choices)
-        try:
-            found = await sessions.look(wanted)
-        except DatabaseError:
+        allowed = [one for one in wanted if not door.guess(request, one)]
+        found: Sequence[Found] = ()
+        if allowed:
+            with suppress(DatabaseError):
+                found = await sessions.look(allowed)
+        if not found:
             # Whether it is known cannot be asked now; the success page's script asks again.
+            request[RESULT] = PageResult.AWAY if allowed else PageResult.LIMITED
             return _to(_with(choices.url, wanted[0], request))
-        known = [(one, what) for one, what in zip(wanted, found, strict=True) if what.known]
+        for one, what in zip(allowed, found, strict=True):
+            door.told(request, one, what.sight)
+        known = [(one, what) for one, what in zip(allowed, found, strict=True) if what.known]
         # A payment row and a webhook that no row belongs to may be of the same money; two rows are not.
         payments = {what.payment for _one, what in known if what.payment} or {what.webhook for _one, what in known}
         if len(payments) != 1:
@@ -61,7 +70,7 @@ def add_payment_return(app: web.Application, sessions: Sessions, page: Callable[
         chosen = next(one for one, what in known if {what.payment, what.webhook} & payments)
         return _to(_with(choices.url, chosen, request))
 
-    app.router.add_get("/payment/return", come_back)
+    app.router.add_get("/payment/return", door.counted("return", come_back))
 
 
 def _wanted(request: web.Request, choices: SuccessPage) -> Sequence[Asked]:

@@ -59,6 +59,11 @@ class Buckets:
             self._full_at.popitem(last=False)
         return max(wait, timedelta())
 
+    def give_back(self, client: str) -> None:
+        """Put a token back that need not have been taken."""
+        if client in self._full_at:
+            self._full_at[client] -= self._rate.refill
+
     def _forget(self, now: timedelta) -> None:
         """Drop buckets that are full again, beginning with who asked longest ago."""
         while self._full_at:
@@ -94,7 +99,7 @@ def client(peer: str | None, forwarded: Iterable[str], trusted: Sequence[Network
         return _NOBODY
     hops = [hop for line in forwarded for hop in line.split(",")]
     for hop in reversed(hops[-_HOPS:]):
-        if not _is_in(address, trusted):
+        if not _within(address, trusted):
             break
         before = _address(hop)
         if before is None:
@@ -105,7 +110,13 @@ def client(peer: str | None, forwarded: Iterable[str], trusted: Sequence[Network
     return str(address)
 
 
-def _is_in(address: IPv4Address | IPv6Address, trusted: Sequence[Network]) -> bool:
+def is_in(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Say whether a peer is one of the trusted proxies."""
+    address = _address(peer or "")
+    return address is not None and _within(address, trusted)
+
+
+def _within(address: IPv4Address | IPv6Address, trusted: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in trusted)
 
 

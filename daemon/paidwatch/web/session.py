@@ -3,8 +3,9 @@
     GET /v1/session/{id}          {"state": "paid_activating", "next_poll_after_ms": 2000}
     GET /v1/session/{id}/events   the same as server-sent events
 
-Ids that can be guessed need `?sig=`. An answer holds nothing else, whatever is asked: no name, no amount, no plan. An
-id that is not told about is answered without a question to the database, whether such a payment exists or not.
+Ids that can be guessed need `?sig=`, and who tries numbers gets 429 after a few. An answer holds nothing else, whatever
+is asked: no name, no amount, no plan. An id that is not told about is answered without a question to the database,
+whether such a payment exists or not.
 """
 
 import json
@@ -80,11 +81,15 @@ def add_session(
         wanted = _asked(request, page())
         if wanted is None:
             return web.json_response(_body(NOWHERE))
+        wait = door.guess(request, wanted)
+        if wait:
+            return too_many(wait)
         try:
-            found = await sessions.look([wanted])
+            (found,) = await sessions.look([wanted])
         except DatabaseError:
             return unavailable()
-        return web.json_response(_body(found[0].sight))
+        door.told(request, wanted, found.sight)
+        return web.json_response(_body(found.sight))
 
     async def stop(_app: web.Application) -> None:
         streams.end()
@@ -101,8 +106,8 @@ def add_session(
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = hdrs.RETRY_AFTER
 
-    app.router.add_get("/v1/session/{id}", state)
-    app.router.add_get("/v1/session/{id}/events", streams.events, allow_head=False)
+    app.router.add_get("/v1/session/{id}", door.counted("state", state))
+    app.router.add_get("/v1/session/{id}/events", door.counted("events", streams.events), allow_head=False)
     app.on_response_prepare.append(share)
     app.on_shutdown.append(stop)
 
@@ -138,8 +143,11 @@ class Streams:
         if wanted is None:
             return await self._only(request, heard)
         client = self._door.client(request)
+        wait = self._door.guess(request, wanted)
         if self._by_client[client] >= self._limits.per_client:
-            return too_many(self._limits.heartbeat)
+            wait = max(wait, self._limits.heartbeat)
+        if wait:
+            return too_many(wait)
         if len(self._open) >= self._limits.streams:
             return unavailable()
         try:
@@ -163,6 +171,7 @@ class Streams:
             sight = await following.news(self._limits.first)
             if sight is None:
                 return unavailable()
+            self._door.told(request, wanted, sight)
             if sight.next_poll is not None or sight.state.value != heard:
                 response = self._response()
                 await response.prepare(request)
@@ -173,12 +182,14 @@ class Streams:
     def _place(self, client: str, scope: anyio.CancelScope) -> Generator[None]:
         self._open.add(scope)
         self._by_client[client] += 1
+        self._door.streams(len(self._open))
         try:
             yield
         finally:
             self._open.discard(scope)
             self._by_client[client] -= 1
             self._by_client += Counter()
+            self._door.streams(len(self._open))
 
     async def _tell(
         self, request: web.Request, response: web.StreamResponse, following: Following, first: Sight, heard: str

@@ -1,22 +1,34 @@
-"""What the pages for customers have in common: the owner's choices, who may ask how much, and what no answer says."""
+"""What the pages for customers have in common: the owner's choices, who may ask how much, and what no answer says.
 
+A provider's number comes back unsigned, because the provider adds it. So it is told about, but who tries numbers that
+nobody knows is stopped after a few: all that could be learnt is that somebody paid here, and it would take years.
+"""
+
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Protocol
 
 from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler
 
-from paidwatch.core.session import Asked, Sight
+from paidwatch.core.session import Asked, Sight, State
 from paidwatch.core.webhook import Order
+from paidwatch.ops.metrics import PageResult
 from paidwatch.store.sessions import Found
 from paidwatch.web.rate import Buckets, Network, Rate, client_of, retry_after
 
 RATE: Final = Rate(burst=30, refill=timedelta(seconds=1))
 """A page asks every two seconds at most; several customers may share an address."""
+GUESSES: Final = Rate(burst=20, refill=timedelta(seconds=30))
+"""Numbers that lead nowhere, for one client. One that leads somewhere costs nothing, nor does asking for it again."""
+MOST_TRIED: Final = 20_000
 LATER: Final = timedelta(seconds=5)
 """When to ask again where the database did not answer."""
 SIGNATURE: Final = "sig"
+RESULT: Final = web.RequestKey("result", PageResult)
+"""What a handler says of its request, where the status of the answer does not say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +63,37 @@ class Sessions(Protocol):
         ...
 
 
-class Door:
-    """Lets a client in or sends it away; one for all pages for customers, so that they share the client's bucket."""
+class Tally(Protocol):
+    """Who counts; `ops.metrics` in the daemon."""
 
-    def __init__(self, monotonic: Callable[[], timedelta], trusted: Sequence[Network], *, rate: Rate = RATE) -> None:
+    def page(self, page: str, result: PageResult) -> None:
+        """Count a request that ended."""
+        ...
+
+    def streams(self, count: int) -> None:
+        """Take how many streams are open."""
+        ...
+
+
+class Door:
+    """Lets a client in or sends it away; one for all pages for customers, so that they share the client's buckets."""
+
+    def __init__(
+        self,
+        monotonic: Callable[[], timedelta],
+        trusted: Sequence[Network],
+        *,
+        rate: Rate = RATE,
+        guesses: Rate = GUESSES,
+        tally: Tally | None = None,
+    ) -> None:
         """Open the door; `trusted` are the proxies whose word counts."""
+        self._tally = tally
         self._trusted = trusted
         self._buckets = Buckets(rate, monotonic)
+        self._guesses = Buckets(guesses, monotonic)
+        self._tried: OrderedDict[tuple[str, str], bool] = OrderedDict()
+        """Who tried which number, and whether it was known."""
 
     def client(self, request: web.Request) -> str:
         """Return who asks."""
@@ -67,6 +103,47 @@ class Door:
         """Return the refusal of a client that asks too much, None for the others."""
         wait = self._buckets.take(self.client(request))
         return too_many(wait) if wait else None
+
+    def guess(self, request: web.Request, asked: Asked) -> timedelta:
+        """Return how long a client that tries one number after the other has to wait; zero: the id may be looked up."""
+        tried = (self.client(request), asked.id)
+        if not asked.number or tried in self._tried:
+            return timedelta()
+        wait = self._guesses.take(tried[0])
+        if not wait:
+            self._tried[tried] = False
+            if len(self._tried) > MOST_TRIED:
+                self._tried.popitem(last=False)
+        return wait
+
+    def told(self, request: web.Request, asked: Asked, sight: Sight) -> None:
+        """Remember that something is known of the id, if so: then it was no guess."""
+        if sight.state is State.UNKNOWN:
+            return
+        request[RESULT] = PageResult.KNOWN
+        tried = (self.client(request), asked.id)
+        if self._tried.get(tried) is False:
+            self._tried[tried] = True
+            self._guesses.give_back(tried[0])
+
+    def streams(self, count: int) -> None:
+        """Pass on how many streams are open."""
+        if self._tally is not None:
+            self._tally.streams(count)
+
+    def counted(self, page: str, handler: Handler) -> Handler:
+        """Return a page's handler whose requests are counted as they end."""
+
+        async def count(request: web.Request) -> web.StreamResponse:
+            answer = await handler(request)
+            if self._tally is not None:
+                self._tally.page(page, _BY_STATUS.get(answer.status) or request.get(RESULT, PageResult.UNKNOWN))
+            return answer
+
+        return count
+
+
+_BY_STATUS: Final = {429: PageResult.LIMITED, 503: PageResult.AWAY}
 
 
 def too_many(wait: timedelta) -> web.Response:
