@@ -83,9 +83,15 @@ class Log:
 class Redactor:
     """Hides every known secret, in each form it may take in a text, and whatever looks like a credential."""
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        """Learn the secrets; longer ones are looked for first."""
-        forms = {form for secret in secrets for form in _forms(secret) if form.strip()}
+    def __init__(self, secrets: Iterable[str] = (), *, names: Iterable[str] = ()) -> None:
+        """Learn the secrets; longer ones are looked for first.
+
+        `names` are the owner's own words, for channels say: where one is a part of a secret address it is shown all the
+        same, or every line about that channel would be about nobody.
+        """
+        whole = set(secrets)
+        shown = {name.lower() for name in names} - {secret.lower() for secret in whole}
+        forms = {form for secret in whole for form in _forms(secret) if form.strip() and form.lower() not in shown}
         self._known = re.compile(
             "|".join(
                 re.escape(form) if len(form) >= _SHORT else rf"(?<!\w){re.escape(form)}(?!\w)"
@@ -135,6 +141,7 @@ def configure(
     wanted: Format,
     level: str,
     secrets: Iterable[str],
+    names: Iterable[str] = (),
     environ: Mapping[str, str],
     stream: TextIO | None = None,
 ) -> None:
@@ -143,7 +150,7 @@ def configure(
     Other libraries are heard from `warning` on.
     """
     target = sys.stderr if stream is None else stream
-    redact = Redactor(secrets)
+    redact = Redactor(secrets, names=names)
     formatter: logging.Formatter
     match chosen(wanted, target, environ):
         case "journal":

@@ -412,6 +412,11 @@ def test_a_variable_for_one_key_of_a_list_is_refused(tmp_path: Path) -> None:
             "channels.hook has the same url as channels.again",
         ),
         ('[deliveries]\nlease = "20s"', "deliveries.lease is so short"),
+        ('[http]\nlisten = "0.0.0.0:8787"\ntoken = "guess"', "http.token is shorter than 16 characters"),
+        (
+            '[channels.team]\ntype = "discord"\nurl = "https://hooks.slack.com/services/x"',
+            "channels.team is of type discord, and its url is one of slack",
+        ),
     ],
 )
 def test_what_is_hardly_meant_is_warned_about(tmp_path: Path, text: str, doubt: str) -> None:

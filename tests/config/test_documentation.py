@@ -87,3 +87,86 @@ def test_what_the_example_calls_a_default_is_one(tmp_path: Path) -> None:
             ours, default = getattr(shown, name), getattr(bare, name)
             fields = set(getattr(type(ours), "model_fields", {})) - different
             assert {f: getattr(ours, f) for f in fields} == {f: getattr(default, f) for f in fields}
+
+
+PROMISED = """
+[database]
+dsn = "postgresql://paidwatch@db1,db2/shop?target_session_attrs=read-write"
+[grace]
+default = "2m"
+[grace.by_method]
+nowpayments = "10m"
+[payments]
+table = "public.payment_transactions"
+paid = ["completed", "confirmed", "finished", "paid"]
+[users]
+table = "public.users"
+[plans]
+table = "public.subscription_plans"
+[events]
+table = "public.subscription_events"
+[webhooks]
+table = "public.webhook_logs"
+[activation]
+mode = "off"
+strategy = "sql"
+require_corroboration = true
+max_per_hour = 5
+max_per_day = 20
+[activation.http]
+url = "http://localhost:8001/api/admin/subscriptions/activate-manual"
+body = { user_id = "{user_id}", subscription_tier = "{plan_id}", duration_days = "{days}", reason = "{reason}" }
+headers = { Authorization = "Bearer x" }
+[channels.ops]
+type = "slack"
+url = "https://hooks.slack.com/services/x"
+[channels.mail]
+type = "email"
+host = "smtp.example.org"
+port = 587
+tls = "starttls"
+sender = "paidwatch@example.org"
+recipients = ["ops@example.org"]
+[channels.team]
+type = "discord"
+url = "https://discord.com/api/webhooks/x"
+[channels.hook]
+type = "webhook"
+url = "https://hook.example.org/x"
+[channels.more]
+type = "apprise"
+urls = ["ntfy://x"]
+[alerts]
+reminders = ["30m", "1h", "2h", "4h"]
+storm_threshold = 5
+storm_window = "1m"
+[http]
+listen = "127.0.0.1:8787"
+public_url = ""
+[providers.nowpayments]
+secret = "x"
+api_key = "x"
+api_url = "https://api.example.org"
+forward_to = "http://localhost:8000/webhooks/nowpayments"
+[log]
+format = "auto"
+"""
+"""What users, packages and checks rely on; no key of it may get another name or another default."""
+
+
+def test_the_promised_keys_are_there_with_the_promised_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "paidwatch.toml"
+    file.write_text(PROMISED)
+    promised = load(file, environ={})
+    bare = load(None, {"database.dsn": "postgresql://x"}, environ={}, default_file=tmp_path / "absent.toml")
+    for name in ("payments", "users", "plans", "events", "webhooks", "alerts", "http", "log", "verdict"):
+        assert getattr(promised, name) == getattr(bare, name)
+    keys = {"mode", "strategy", "require_corroboration", "max_per_hour", "max_per_day"}
+    assert promised.activation.model_dump(include=keys) == bare.activation.model_dump(include=keys)
+    assert promised.grace.default == bare.grace.default
+    for mode in ("off", "shadow", "supervised", "auto"):
+        for strategy in ("sql", "http"):
+            text = PROMISED.replace('"off"', f'"{mode}"').replace('strategy = "sql"', f'strategy = "{strategy}"')
+            file.write_text(text)
+            chosen = load(file, environ={}).activation
+            assert (chosen.mode, chosen.strategy) == (mode, strategy)

@@ -69,8 +69,28 @@ def test_the_usual_file_may_be_absent() -> None:
 
 
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is a directory") as caught:
         loaded(tmp_path)
+    assert caught.value.remedy == f"name the file in it, like {tmp_path / 'paidwatch.toml'}"
+
+
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    """A name that is too long is refused to everybody, the superuser included."""
+    with pytest.raises(ConfigError, match="cannot be read"):
+        loaded(tmp_path / ("x" * 300))
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_the_text(tmp_path: Path) -> None:
+    path = tmp_path / "paidwatch.toml"
+    path.write_text('[database]\ndsn = "postgresql://x"\n', encoding="utf-8-sig")
+    assert dsn_of(loaded(path)) == "postgresql://x"
+
+
+@pytest.mark.parametrize("port", ["abc", "5432x", "123456", " "])
+def test_a_port_of_the_environment_is_a_number(port: str) -> None:
+    with pytest.raises(ConfigProblems, match="environment PGPORT: is not the number of a port"):
+        loaded(None, {"PGHOST": "db1", "PGPORT": port})
+    loaded(None, {"PGHOST": "db1,db2", "PGPORT": "5432,5433"})
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
@@ -208,7 +228,7 @@ def test_a_file_with_secrets_that_everybody_may_read_is_warned_about(file: Path)
 
 @pytest.mark.parametrize(
     ("listen", "token", "warned"),
-    [("127.0.0.1:8787", "", False), ("0.0.0.0:8787", "", True), ("0.0.0.0:8787", "t", False), ("", "", False)],
+    [("127.0.0.1:8787", "", False), ("0.0.0.0:8787", "", True), ("0.0.0.0:8787", "t" * 16, False), ("", "", False)],
 )
 def test_a_door_without_a_key_is_warned_about(listen: str, token: str, *, warned: bool) -> None:
     settings = loaded(None, {"PAIDWATCH_HTTP__LISTEN": listen, "PAIDWATCH_HTTP__TOKEN": token}, database__dsn=DSN)

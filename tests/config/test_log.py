@@ -230,6 +230,31 @@ def test_parts_of_a_secret_address_are_secrets(piece: str) -> None:
     assert "c4n4ry" not in Redactor([SECRETS["webhook"]])(f"404 for {piece}")
 
 
+def test_the_owners_names_are_shown_where_they_are_part_of_a_secret_address() -> None:
+    url = "https://chat.example.org/production/c4n4ryc4n4ry"
+    redact = Redactor([url], names=["production", "ops"])
+    assert redact("channel production: 404 for c4n4ryc4n4ry") == f"channel production: 404 for {HIDDEN}"
+    assert "production" not in Redactor([url])("channel production")
+    assert "c4n4ry" not in redact(f"no answer from {url} or /production/c4n4ryc4n4ry")
+    assert "c4n4ry" not in redact("no answer from production/c4n4ryc4n4ry")
+    assert redact("Production and PRODUCTION") == "Production and PRODUCTION"
+
+
+def test_a_secret_that_is_a_name_as_well_is_a_secret() -> None:
+    assert Redactor(["c4n4ry-c4n4ry"], names=["c4n4ry-c4n4ry"])("channel c4n4ry-c4n4ry") == f"channel {HIDDEN}"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_line_names_its_channel_though_its_address_does_too(form: Format) -> None:
+    stream = io.StringIO()
+    secrets = ["https://chat.example.org/on-call-team"]
+    configure(wanted=form, level="info", secrets=secrets, names=["on-call-team"], environ={}, stream=stream)
+    DECISIONS.info("delivery.sent", "a message was taken", channel="on-call-team", error="404 for " + secrets[0])
+    said = stream.getvalue()
+    assert secrets[0] not in said
+    assert said.count("on-call-team") == said.count(HIDDEN) == 1
+
+
 def test_each_line_of_a_secret_is_one() -> None:
     assert Redactor(["c4n4ry one\nc4n4ry two\n"])("at c4n4ry two.") == f"at {HIDDEN}."
 

@@ -84,7 +84,7 @@ reminders = "30m"
         (28, "channels.mail.recipients", "must not be empty"),
         (30, "log.level", "must be one of debug, info, warning, error"),
         (32, "daemon.workers", "must be a whole number"),
-        (33, "daemon.linger", "is a number without a unit"),
+        (33, "daemon.linger", "is not a duration"),
         (35, "alerts.reminders", "must be a list"),
     ]
 
@@ -123,9 +123,20 @@ def test_several_problems_are_told_as_a_list(tmp_path: Path) -> None:
         ("[database]\nlinger = '1s'", "did you mean daemon.linger?"),
         ("[retention]\nxyz = 1", "known here: attempts, closed, webhooks"),
         (
-            "[channels.ops]\ntype = 'slack'\nurl = 'https://a.example/b'\nthred_id = '1'",
+            "[channels.ops]\ntype = 'discord'\nurl = 'https://a.example/b'\nthred_id = '1'",
             "did you mean channels.ops.thread_id?",
         ),
+        (
+            "[channels.ops]\ntype = 'slack'\nurl = 'https://a.example/b'\nthread_id = '1'",
+            "it is for discord; this channel's type is slack",
+        ),
+        (
+            "[channels.ops]\ntype = 'webhook'\nurl = 'https://a.example/b'\nto = '1'",
+            "known here: pace, secret, secrets, type, url",
+        ),
+        ("[providers.stripe]\nwebhook_secret = 'x'", "did you mean providers.stripe.secret?"),
+        ("[channels.ops]\ntype = 'slack'\ntoken = 'xoxb-1-2'\nchannel = 'C1'\ndsn = 'x'", "did you mean database.dsn?"),
+        ("[log]\nalerts = 'x'", "is the section meant? Write [alerts] on a line of its own"),
         ("[activation.http]\nheadres = {}", "did you mean activation.http.headers?"),
     ],
 )
@@ -163,7 +174,38 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(tmp_path: Path, t
             [("environment PAIDWATCH_DSN: is not a known variable", "did you mean PAIDWATCH_DATABASE__DSN?")],
         ),
         (["PAIDWATCH_"], None),
-        (["PAIDWATCH_GRACE"], [("environment PAIDWATCH_GRACE: grace must be a table", "")]),
+        (
+            ["PAIDWATCH_GRACE"],
+            [
+                (
+                    "environment PAIDWATCH_GRACE: grace must be a table",
+                    "name the key as well, like PAIDWATCH_GRACE__DEFAULT",
+                )
+            ],
+        ),
+        (
+            ["PAIDWATCH_CHANNELS"],
+            [
+                (
+                    "environment PAIDWATCH_CHANNELS: channels must be a table",
+                    "name the key as well, like PAIDWATCH_CHANNELS__NAME",
+                )
+            ],
+        ),
+        (
+            ["PAIDWATCH_DATABASE_DSN", "PAIDWATCH_ACTIVATION_MAX_PER_HOUR", "PAIDWATCH_ACTIVATION__HTTP_URL"],
+            [
+                (
+                    f"environment PAIDWATCH_{short}: is not a known variable",
+                    f"did you mean PAIDWATCH_{meant}? Two underscores stand for each step down",
+                )
+                for short, meant in (
+                    ("ACTIVATION_MAX_PER_HOUR", "ACTIVATION__MAX_PER_HOUR"),
+                    ("ACTIVATION__HTTP_URL", "ACTIVATION__HTTP__URL"),
+                    ("DATABASE_DSN", "DATABASE__DSN"),
+                )
+            ],
+        ),
         (["PAIDWATCH_TESTS"], None),
     ],
 )
@@ -176,6 +218,21 @@ def test_an_unknown_variable_is_an_error(
         assert found
     else:
         assert found == told
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[retention]\nclosed = "1d"\n', 2),
+        ('[log]\n[reconcile]\nlook_back = "200d"\n', 3),
+        ('[retention]\nclosed = "9d"\n[reconcile]\nlook_back = "10d"\n', 2),
+    ],
+)
+def test_what_is_looked_for_is_not_forgotten_before(tmp_path: Path, text: str, line: int) -> None:
+    (found,) = problems(tmp_path, text)
+    assert (found.origin.line, found.key) == (line, "retention.closed")
+    assert "is shorter than reconcile.look_back" in found.what
+    assert found.remedy
 
 
 def test_a_mistake_in_a_stronger_source_is_told_there(tmp_path: Path) -> None:

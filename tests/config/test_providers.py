@@ -136,7 +136,10 @@ GROUPS = "write a regular expression with the groups (?P<user>…), (?P<plan>…
                 f"write one of {', '.join(TYPES)}",
             ),
         ),
-        ('[providers.x]\ntype = "paypal"', (2, "providers.x.type", f"must be one of {', '.join(TYPES)}", "")),
+        (
+            '[providers.x]\ntype = "paypal"',
+            (2, "providers.x.type", f"must be one of {', '.join(TYPES)}", "write one of them, in quotes"),
+        ),
         (
             '[providers.stripe]\norder_pattern = "(a"',
             (2, "providers.stripe.order_pattern", "is not a regular expression", GROUPS),

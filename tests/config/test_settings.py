@@ -1,6 +1,7 @@
 """What is allowed, what is refused, and what the rest of the program gets."""
 
 import json
+import re
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -132,6 +133,15 @@ def test_the_default_of_auto_follows_paid(tmp_path: Path) -> None:
         ("[verdict]\namount_tolerance = 1", "verdict.amount_tolerance must be less than 1"),
         ("[activation]\nmax_amount = nan", "activation.max_amount must be a number"),
         ("[activation]\nmax_amount = 0", "activation.max_amount must be more than 0"),
+        ("[activation]\nmax_per_hour = true", "activation.max_per_hour must be a whole number"),
+        ("[activation]\nmax_per_day = 99999999999999999999", "activation.max_per_day must be at most 1000000"),
+        ("[activation.http]\nretries = 21", "activation.http.retries must be at most 20"),
+        ("[plans]\ndefault_days = 36501", "plans.default_days must be at most 36500"),
+        ("[daemon]\nworkers = 65", "daemon.workers must be at most 64"),
+        ("[alerts]\nstorm_threshold = 1000001", "alerts.storm_threshold must be at most 1000000"),
+        ("[alerts]\nstorm_threshold = true", "alerts.storm_threshold must be a whole number"),
+        ('[http]\nlisten = "*:8787"', "http.listen is not an address to listen on"),
+        ('[http]\nlisten = "http://127.0.0.1:8787"', "http.listen is not an address to listen on"),
         ('[alerts]\nreminders = ["2h", "1h"]', "alerts.reminders is not in ascending order"),
         ('[alerts]\nreminders = ["0s"]', "alerts.reminders[0] is zero"),
         ('[deliveries]\nfirst_retry = "1h"', "deliveries.max_retry is shorter than deliveries.first_retry"),
@@ -159,6 +169,53 @@ def test_numbers_stay_exact(tmp_path: Path) -> None:
 def test_corroboration_with_automatic_activation_is_accepted(tmp_path: Path) -> None:
     settings = read(tmp_path, '[activation]\nmode = "auto"\nrequire_corroboration = true\n')
     assert (settings.activation.mode, settings.activation.require_corroboration) == ("auto", True)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://u:c4n@4ry@db1/shop",
+        "postgresql://u:c4n/4ry@db1/shop",
+        "postgresql://u:c4n#4ry@db1/shop",
+        "postgresql://u:c4n?4ry@db1/shop",
+        "postgresql://u:12/c4n4ry@db1/shop",
+        "postgresql://u:c4n@[4ry@db1/shop",
+        "postgresql://u:c4n4ry@db1:port/shop",
+        "postgresql://u:c4n4ry@db1:123456/shop",
+        "postgresql://u:c4n4ry@db1/shop?sslmode=on",
+        "postgresql://u:c4n4ry@db1/shop?target_session_attrs=rw",
+        "postgresql://u:c4n4ry@db1/shop?x=1&sslmode=",
+        "postgresql+asyncpg://u:c4n4ry@db1/shop",
+        "host=db1 password=c4n4ry",
+        "postgresql://u:c4n 4ry@db1/shop",
+    ],
+)
+def test_an_address_of_a_database_that_would_be_misread_is_refused_without_a_part_of_it(dsn: str) -> None:
+    """The client library takes a part of the password for a host or a port, and repeats it in its error."""
+    with pytest.raises(ConfigProblems) as caught:
+        load(None, {"database.dsn": dsn}, environ={}, default_file=Path("/nonexistent/x.toml"))
+    assert str(caught.value).startswith("command line --dsn: database.dsn ")
+    assert caught.value.remedy
+    assert not {"c4n", "4ry"} & set(re.findall("c4n|4ry", f"{caught.value} {caught.value.remedy}"))
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://",
+        "postgres:///shop",
+        "postgresql://db1",
+        "postgresql://paidwatch@db1,db2/shop?target_session_attrs=read-write",
+        "postgresql://u:p%40%2F%23%3A@db1:5432,db2:5433/shop?sslmode=verify-full&sslrootcert=/etc/ca.pem",
+        "postgresql://u:p:q@[::1]:5432/shop",
+        "postgresql://u@%2Fvar%2Frun%2Fpostgresql/shop",
+        "postgresql:///shop?host=/var/run/postgresql&user=u%40x",
+        "postgresql://u@db1:/shop?options=-c%20geqo%3Doff",
+    ],
+)
+def test_an_address_of_a_database_that_is_taken(dsn: str) -> None:
+    taken = load(None, {"database.dsn": dsn}, environ={"PGHOST": "x"}, default_file=Path("/nonexistent/x.toml"))
+    assert taken.database.dsn.get_secret_value() == dsn
 
 
 @pytest.mark.parametrize(
@@ -244,13 +301,16 @@ def test_the_port_follows_the_encryption(tmp_path: Path, tls: str, host: str, po
         ('username = "u"', "channels.mail.password and username belong together, and one of them is missing"),
         ('password = "p"', "channels.mail.password and username belong together, and one of them is missing"),
         ('tls = "none"', 'channels.mail.tls "none" would send in clear text over the network'),
+        ('host = "smtp.example.org:587"', "channels.mail.host is not the name of a host"),
         ('tls = "maybe"', "channels.mail.tls must be one of starttls, tls, none"),
+        ("port = 65536", "channels.mail.port must be at most 65535"),
         ("port = 0", "channels.mail.port must be at least 1"),
         ('pace = "0s"', "channels.mail.pace is zero"),
     ],
 )
 def test_mail_that_could_not_be_sent_safely_is_refused(tmp_path: Path, line: str, said: str) -> None:
-    assert refused(tmp_path, f"{MAIL}{line}\n") == [said]
+    mail = MAIL.replace('host = "smtp.example.org"\n', "") if line.startswith("host") else MAIL
+    assert refused(tmp_path, f"{mail}{line}\n") == [said]
 
 
 @pytest.mark.parametrize("address", ["b", "b@", "@b", "a b@c", "a@b\\r\\nBcc: c@d", "A <a@b>", "a@b,c@d"])
@@ -341,6 +401,7 @@ api_key = "canary-11"
         "https://a.example/canary-8",
         *(f"canary-{number}" for number in range(9, 12)),
     }
+    assert settings.names() == {"ops", "bot", "other", "stripe"}
     assert "canary" not in settings.shown()
     assert "canary" not in f"{settings!r} {settings} {settings.model_dump_json()}"
 
@@ -355,4 +416,6 @@ def test_the_schema_describes_every_section() -> None:
     described = schema()
     assert set(described["properties"]) == set(Settings.model_fields)
     assert described["additionalProperties"] is False
+    caps = described["$defs"]["Activation"]["properties"]["max_per_hour"]
+    assert (caps["type"], caps["minimum"], caps["maximum"]) == ("integer", 0, 1_000_000)
     assert json.loads(json.dumps(described)) == described

@@ -85,7 +85,8 @@ class Cli:
         from paidwatch.log import Redactor, visible  # noqa: PLC0415 - only needed when something is wrong
 
         secrets = set(self._loaded.secrets()) if self._loaded else set[str]()
-        redact = Redactor(secrets | ({self.dsn} if self.dsn else set[str]()))
+        names = self._loaded.names() if self._loaded else ()
+        redact = Redactor(secrets | ({self.dsn} if self.dsn else set[str]()), names=names)
         if self.debug:
             click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
         if isinstance(error, PaidwatchError):

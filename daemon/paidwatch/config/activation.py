@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from paidwatch.config.credentials import NO_SECRET
 from paidwatch.config.section import Section
-from paidwatch.config.values import Span, Url
+from paidwatch.config.values import MOST, Count, Span, Url
 from paidwatch.config.wrong import Wrong, did_you_mean
 
 PLACEHOLDERS: Final = ("user_id", "plan_id", "days", "reason", "payment_id", "reference", "activation_id")
@@ -74,7 +74,7 @@ class ActivationHttp(Section):
     """Request headers, for example Authorization."""
     timeout: Span = timedelta(seconds=10)
     """Longest wait for an answer. After it the tables are read before anything is asked again."""
-    retries: int = Field(default=3, ge=0, le=20)
+    retries: Count = Field(default=3, ge=0, le=20)
     """How often it is asked again where neither an answer nor the tables say that it was done."""
     retry_after: Span = timedelta(seconds=30)
     """Wait before the first of them; it doubles from there."""
@@ -128,20 +128,21 @@ class Activation(Section):
     """`off` alerts only, `shadow` records what `auto` would write and later compares, `supervised` proposes it in the
     alert, `auto` does it."""
     strategy: Literal["sql", "http"] = "sql"
-    """`sql` writes to the application's tables, `http` asks the application's own endpoint."""
+    """`sql` writes to the application's tables, `http` asks the application's own endpoint. What was claimed before a
+    reload is ended by the strategy it was claimed for."""
     require_corroboration: bool = True
     """Act only when a signed webhook or the provider confirms the payment, not on the database row alone."""
-    max_per_hour: int = Field(default=5, ge=0)
+    max_per_hour: Count = Field(default=5, ge=0, le=MOST)
     """Most automatic activations within an hour."""
-    max_per_day: int = Field(default=20, ge=0)
+    max_per_day: Count = Field(default=20, ge=0, le=MOST)
     """Most automatic activations within a day."""
-    max_per_user_per_day: int = Field(default=1, ge=0)
+    max_per_user_per_day: Count = Field(default=1, ge=0, le=MOST)
     """Most automatic activations of one user within a day."""
     max_amount: Annotated[Decimal, Field(gt=0)] | None = None
     """Largest amount that is activated automatically; left out, there is no such limit."""
     max_age: Span = timedelta(hours=72)
     """Oldest payment that is activated automatically."""
-    breaker_failures: int = Field(default=3, ge=0)
+    breaker_failures: Count = Field(default=3, ge=0, le=MOST)
     """So many failed activations in a row open the breaker, which stops automatic activation until a person resumes it;
     0: never."""
     breaker_share: Decimal = Field(default=Decimal("0.5"), ge=0, le=1)
@@ -149,7 +150,7 @@ class Activation(Section):
     never."""
     breaker_window: Span = timedelta(hours=1)
     """See `breaker_share`."""
-    breaker_least: int = Field(default=10, ge=1)
+    breaker_least: Count = Field(default=10, ge=1, le=MOST)
     """Payments within `breaker_window` before their share counts."""
     link_key: SecretStr = NO_SECRET
     """Signs the links of mode `supervised`, at least 32 characters; another key ends all links that were sent. Empty:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, field_validator
 from paidwatch.config.credentials import NO_SECRET
 from paidwatch.config.hours import Hours, TimeOfDay, Zone
 from paidwatch.config.section import Section
-from paidwatch.config.values import OptionalSecretUrl, Span, check_some
+from paidwatch.config.values import MOST, Count, OptionalSecretUrl, Span, check_some
 from paidwatch.config.wrong import Wrong
 
 _BUSIEST_HEART = timedelta(seconds=1)
@@ -106,7 +106,7 @@ class Alerts(Section):
         timedelta(hours=4),
     )
     """Ages of an open gap at which it is told again; none with an empty list."""
-    storm_threshold: int = Field(default=5, ge=2)
+    storm_threshold: Count = Field(default=5, ge=2, le=MOST)
     """Gaps of one cause within `storm_window` that become one incident."""
     storm_window: Span = timedelta(minutes=1)
     """See `storm_threshold`."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from paidwatch.config.section import Section
-from paidwatch.config.values import Column, Currency, OptionalColumn, OptionalTable, SomeWords, Table, Words
+from paidwatch.config.values import Column, Count, Currency, OptionalColumn, OptionalTable, SomeWords, Table, Words
 from paidwatch.config.wrong import Wrong
 
 _AUTO: Final = ("completed", "finished", "paid")
@@ -141,7 +141,7 @@ class Plans(Section):
     """Tiers from the lowest to the highest."""
     free: Words = ("free", "free_trial")
     """Plans that cost nothing: never alerted about."""
-    default_days: int = Field(default=30, ge=1, le=36500)
+    default_days: Count = Field(default=30, ge=1, le=36500)
     """Days where the plan does not say."""
     enabled: OptionalColumn = "is_active"
     """False is a plan that is no longer sold."""

@@ -6,7 +6,17 @@ from pydantic import AfterValidator, Discriminator, Field, SecretStr, Validation
 
 from paidwatch.config.credentials import NO_SECRET, AppriseUrls, BotToken, SigningKey, SlackChannel
 from paidwatch.config.section import Section
-from paidwatch.config.values import Address, Host, Mailbox, Mailboxes, OptionalSecretUrl, SecretUrl, Span, is_loopback
+from paidwatch.config.values import (
+    Address,
+    Count,
+    Host,
+    Mailbox,
+    Mailboxes,
+    OptionalSecretUrl,
+    SecretUrl,
+    Span,
+    is_loopback,
+)
 from paidwatch.config.wrong import Wrong
 
 
@@ -91,7 +101,7 @@ class Email(Section):
     """Name of the SMTP server."""
     tls: Literal["starttls", "tls", "none"] = "starttls"
     """`starttls` and `tls` are mandatory encryption; `none` is for a server on this machine only."""
-    port: int = Field(default_factory=_port, ge=1, le=65535)
+    port: Count = Field(default_factory=_port, ge=1, le=65535)
     """Port; by default 587 for starttls, 465 for tls, 25 for none."""
     username: str = ""
     """Name to log in with; empty: no login."""

@@ -14,7 +14,7 @@ from paidwatch.config.layers import CONFIG_VARIABLE, Layers
 from paidwatch.config.locate import lines_of
 from paidwatch.config.origin import DEFAULT, Layer, Origin
 from paidwatch.config.problems import ConfigProblems, Problem, dotted, translate
-from paidwatch.config.references import missing_link_key, unknown_channels
+from paidwatch.config.references import missing_link_key, unknown_channels, untimed_events
 from paidwatch.config.settings import Settings
 from paidwatch.errors import ConfigError
 
@@ -24,6 +24,7 @@ LIBPQ_VARIABLES: Final = ("PGHOST", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE
 LIBPQ_DSN: Final = "postgresql://"
 """An address that says nothing: the client library fills every part of it from the libpq environment."""
 
+_PORTS: Final = re.compile(r"\d{1,5}(?:,\d{1,5})*", re.ASCII)
 _READABLE_BY_OTHERS: Final = 0o004
 _POSITION: Final = re.compile(r" \(at line (\d+), column \d+\)")
 
@@ -58,6 +59,7 @@ def load(
     problems = list(_lay_address(layers, variables, file, needed=needs_database))
     problems += unknown_channels(layers.tree, layers.origins)
     problems += missing_link_key(layers.tree, layers.origins)
+    problems += untimed_events(layers.tree, layers.origins)
     try:
         settings = Settings.made(layers.tree, layers.origins)
     except ValidationError as error:
@@ -73,12 +75,15 @@ def _lay_file(layers: Layers, file: Path, *, must_exist: bool) -> None:
     try:
         with file.open("rb") as handle:
             exposed = bool(os.fstat(handle.fileno()).st_mode & _READABLE_BY_OTHERS)
-            text = handle.read().decode("utf-8")
+            text = handle.read().decode("utf-8-sig")
     except FileNotFoundError:
         if must_exist:
             message = f"{file}: there is no such file"
             raise ConfigError(message, remedy=f"name another one with --config or {CONFIG_VARIABLE}") from None
         return
+    except IsADirectoryError:
+        message = f"{file}: is a directory"
+        raise ConfigError(message, remedy=f"name the file in it, like {file / DEFAULT_FILE.name}") from None
     except OSError as error:
         message = f"{file}: cannot be read ({error.strerror})"
         raise ConfigError(message, remedy="let the user that runs paidwatch read it") from None
@@ -98,7 +103,7 @@ def _syntax(file: str, text: str, said: str) -> Problem:
     if twice := _twice(file, text, line):
         return twice
     what = f"is not valid TOML: {_POSITION.sub('', said).removesuffix(' (at end of document)')}"
-    remedy = "mend that line; text stands in quotes, and a key or a table is written once"
+    remedy = 'mend that line; text stands in straight quotes, like "2m", and a key or a table is written once'
     return Problem(origin=Origin(layer=Layer.FILE, name=file, line=line), key="", what=what, remedy=remedy)
 
 
@@ -140,6 +145,9 @@ def _lay_address(layers: Layers, variables: Mapping[str, str], file: Path, *, ne
     named = [variable for variable in LIBPQ_VARIABLES if variables.get(variable)]
     origin = Origin(layer=Layer.ENVIRONMENT, name=", ".join(named)) if named else DEFAULT
     layers.put(("database", "dsn"), LIBPQ_DSN, origin)
+    if variables.get("PGPORT") and not _PORTS.fullmatch(variables["PGPORT"]):
+        variable = Origin(layer=Layer.ENVIRONMENT, name="PGPORT")
+        yield Problem(origin=variable, key="", what="is not the number of a port", remedy="write it like 5432")
     if needed and not named:
         what = "is missing: there is no address of a database"
         remedy = f"write [database] dsn in {file}, set PAIDWATCH_DATABASE__DSN or PGHOST, or give --dsn"

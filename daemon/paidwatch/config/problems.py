@@ -52,19 +52,20 @@ class ConfigProblems(ConfigError):
         super().__init__("\n".join(lines), remedy="mend them; `paidwatch config check` shows what is left")
 
 
+_WHOLE: Final = "write digits only, like 5"
+_NUMBER: Final = "write it like 14.99 or 0.5: a point, and neither currency nor percent sign"
 _SENTENCES: Final = {
-    "missing": ("is missing", ""),
     "string_type": ("must be text", "put it in quotes"),
-    "bool_type": ("must be true or false", ""),
-    "bool_parsing": ("must be true or false", ""),
-    "int_type": ("must be a whole number", ""),
-    "int_parsing": ("must be a whole number", ""),
+    "bool_type": ("must be true or false", "write it without quotes"),
+    "bool_parsing": ("must be true or false", "write it without quotes"),
+    "int_type": ("must be a whole number", _WHOLE),
+    "int_parsing": ("must be a whole number", _WHOLE),
     "int_parsing_size": ("must be a whole number", "this one is too large"),
-    "int_from_float": ("must be a whole number", ""),
-    "decimal_type": ("must be a number", ""),
-    "decimal_parsing": ("must be a number", ""),
-    "finite_number": ("must be a number", ""),
-    "tuple_type": ("must be a list", 'write it like ["one", "two"]'),
+    "int_from_float": ("must be a whole number", _WHOLE),
+    "decimal_type": ("must be a number", _NUMBER),
+    "decimal_parsing": ("must be a number", _NUMBER),
+    "finite_number": ("must be a number", _NUMBER),
+    "tuple_type": ("must be a list", ""),
     "dict_type": ("must be a table", ""),
     "model_type": ("must be a table", ""),
     "model_attributes_type": ("must be a table", ""),
@@ -85,36 +86,37 @@ def translate(errors: Iterable[ErrorDetails], origins: Origins, keys: Sequence[K
     for error in errors:
         kind = error["type"]
         context = error.get("ctx", {})
-        path = _written(error["loc"])
+        path, variant = _written(error["loc"]), _variant(error["loc"])
         match kind:
             case "default_factory_not_called":
                 continue
             case "value_error" if isinstance(context.get("error"), Wrong):
                 yield _from_wrong(path, context["error"], origins)
             case "extra_forbidden":
-                yield from _unknown(path, origins, keys)
+                yield from _unknown(path, variant, origins, keys)
             case "literal_error":
                 known = _choices(path, keys)
-                yield _problem(path, f"must be one of {', '.join(known)}", "", origins)
+                yield _problem(path, f"must be one of {', '.join(known)}", "write one of them, in quotes", origins)
             case "union_tag_invalid" | "union_tag_not_found":
                 what = "must be one of" if kind == "union_tag_invalid" else "is missing; it is one of"
-                yield _problem((*path, "type"), f"{what} {', '.join(_types(keys))}", "", origins)
+                remedy = 'write one of them, in quotes, like type = "slack"; apprise reaches whatever is not there'
+                yield _problem((*path, "type"), f"{what} {', '.join(_types(keys))}", remedy, origins)
             case _ if kind in _LIMITS:
                 limit, sentence = _LIMITS[kind]
-                yield _problem(path, f"{sentence} {context[limit]}", "", origins)
-            case "tuple_type" if _is_repeated(path, keys):
-                yield _problem(path, "must be a list", f"write [[{dotted(path)}]], once for each", origins)
+                yield _problem(path, f"{sentence} {context[limit]}", _meaning(path, keys), origins)
+            case "missing":
+                yield _problem(path, "is missing", _meaning(path, keys, variant), origins)
             case _:
                 what, remedy = _SENTENCES.get(kind, ("cannot be used", "see docs/configuration.md"))
-                meaning = next((key.meaning for key in keys if key.matches(_names(path))), "")
-                yield _problem(path, what, meaning if kind == "missing" else remedy, origins)
+                yield _problem(path, what, remedy or _as_table(path, origins.nearest(path), keys), origins)
 
 
 def _from_wrong(path: Path, wrong: Wrong, origins: Origins) -> Problem:
     path = (*path, *wrong.below)
     blamed = origins.of(path)
     if blamed.layer is Layer.DEFAULT and wrong.other:
-        blamed = origins.nearest((*path[:-1], wrong.other))
+        elsewhere = "." in wrong.other
+        blamed = origins.nearest(tuple(wrong.other.split(".")) if elsewhere else (*path[:-1], wrong.other))
     if blamed.layer is Layer.DEFAULT:
         blamed = origins.nearest(path)
     return Problem(origin=blamed, key=dotted(path), what=wrong.what, remedy=wrong.remedy)
@@ -124,28 +126,45 @@ def _problem(path: Path, what: str, remedy: str, origins: Origins) -> Problem:
     return Problem(origin=origins.nearest(path), key=dotted(path), what=what, remedy=remedy)
 
 
-def _unknown(path: Path, origins: Origins, keys: Sequence[Key]) -> Iterator[Problem]:
+def _unknown(path: Path, variant: str, origins: Origins, keys: Sequence[Key]) -> Iterator[Problem]:
     """Yield the problem of a key that no model has; a section that only variables name, once for each variable."""
     names = _names(path)
-    known = sorted({_real(key.path, names)[len(names) - 1] for key in keys if _is_below(key, names[:-1])})
-    siblings = [name for name in known if name != ANY_NAME]
-    name = names[-1]
     inside_list = len(names) < len(path)
-    near = next(iter(get_close_matches(name, siblings, n=1)), "")
-    elsewhere = [key.path for key in keys if key.path[-1] == name and ANY_NAME not in key.path]
+    own = [key for key in keys if not variant or key.variant in {"", variant}]
+    known = sorted({_real(key.path, names)[len(names) - 1] for key in own if _is_below(key, names[:-1])} - {ANY_NAME})
+    near = _near(names[-1], known)
     for origin in dict.fromkeys((origins.nearest(path), *origins.within(path))):
-        words = _words(path, origin)
-        if near:
-            nearest = (*words[: len(names) - 1], near, *words[len(names) :])
+        written = _words(path, origin)
+        if origin.layer is Layer.ENVIRONMENT and not inside_list and (meant := _single(written, keys)):
+            remedy = f"did you mean {_spelled(meant, origin)}? Two underscores stand for each step down"
+        elif near:
+            nearest = (*written[: len(names) - 1], near, *written[len(names) :])
             remedy = f"did you mean {near if inside_list else _spelled(nearest, origin)}?"
-        elif elsewhere:
-            remedy = f"did you mean {_spelled(elsewhere[0], origin)}?"
         else:
-            remedy = f"known here: {', '.join(siblings)}" if siblings else "see docs/configuration.md"
+            remedy = _elsewhere(names, variant, origin, keys)
+            remedy = remedy or (f"known here: {', '.join(known)}" if known else "see docs/configuration.md")
         if origin.layer is Layer.ENVIRONMENT and not inside_list:
             yield Problem(origin=origin, key="", what="is not a known variable", remedy=remedy)
         elif origin.layer is not Layer.FILE or origin == origins.nearest(path):
             yield Problem(origin=origin, key=dotted(path), what="is not a known key", remedy=remedy)
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    """Return the known name that is one of the words of `name`, `secret` for `webhook_secret`, or else the nearest."""
+    words = set(name.replace("-", "_").split("_"))
+    return next((it for it in known if it in words), next(iter(get_close_matches(name, known, n=1)), ""))
+
+
+def _elsewhere(names: tuple[str, ...], variant: str, origin: Origin, keys: Sequence[Key]) -> str:
+    """Return where a key of this name belongs; empty where there is none."""
+    name = names[-1]
+    if others := [key.variant for key in keys if variant and key.matches(names)]:
+        return f"it is for {', '.join(others)}; this channel's type is {variant}"
+    if found := [key.path for key in keys if key.path[-1] == name and ANY_NAME not in key.path]:
+        return f"did you mean {_spelled(found[0], origin)}?"
+    if origin.layer is Layer.FILE and len(names) > 1 and any(key.path[0] == name for key in keys):
+        return f"is the section meant? Write [{name}] on a line of its own"
+    return ""
 
 
 def _words(path: Path, origin: Origin) -> tuple[str, ...]:
@@ -153,6 +172,36 @@ def _words(path: Path, origin: Origin) -> tuple[str, ...]:
     if origin.layer is Layer.ENVIRONMENT:
         return tuple(origin.name.removeprefix(PREFIX).lower().split(SEPARATOR))
     return _names(path)
+
+
+def _single(written: tuple[str, ...], keys: Sequence[Key]) -> tuple[str, ...]:
+    """Return the way to the key that a variable names with single underscores, if there is just one."""
+    flat = "_".join(written)
+    meant = {key.path for key in keys if ANY_NAME not in key.path and len(key.path) > 1 and "_".join(key.path) == flat}
+    return meant.pop() if len(meant) == 1 else ()
+
+
+def _meaning(path: Path, keys: Sequence[Key], variant: str = "") -> str:
+    """Return what a key is for; one that several types of channel have means what it means for `variant`."""
+    return next((key.meaning for key in keys if key.matches(_names(path)) and variant in {"", key.variant}), "")
+
+
+def _as_table(path: Path, origin: Origin, keys: Sequence[Key]) -> str:
+    """Return how the table, the tables or the list are written that stand at `path`."""
+    names = _names(path)
+    if found := next((key for key in keys if key.kind is Kind.LIST and key.matches(names)), None):
+        return (
+            f"write [[{dotted(path)}]], once for each" if found.items is Kind.TABLE else 'write it like ["one", "two"]'
+        )
+    below = next((key for key in keys if _is_below(key, names)), None)
+    if origin.layer is Layer.ENVIRONMENT:
+        name = "NAME" if below is None else _real(below.path, (*names, "name"))[len(names)]
+        return f"name the key as well, like {_spelled((*names, name), origin)}"
+    if any(key.kind is Kind.TABLE and key.matches(names) for key in keys):
+        return f'write it like {path[-1]} = {{ name = "value" }}'
+    if below is not None and below.path[len(names)] == ANY_NAME:
+        return f"write [{dotted(path)}.NAME] on a line of its own, once for each, and its keys below"
+    return f"write [{dotted(path)}] on a line of its own, and its keys below"
 
 
 def _is_below(key: Key, base: tuple[str, ...]) -> bool:
@@ -176,12 +225,13 @@ def _choices(path: Path, keys: Sequence[Key]) -> tuple[str, ...]:
     return next((key.choices for key in keys if key.choices and key.matches(_names(path))), ())
 
 
-def _is_repeated(path: Path, keys: Sequence[Key]) -> bool:
-    return any(key.items is Kind.TABLE and key.matches(_names(path)) for key in keys)
-
-
 def _types(keys: Sequence[Key]) -> list[str]:
     return list(dict.fromkeys(key.variant for key in keys if key.variant))
+
+
+def _variant(loc: Path) -> str:
+    """Return the channel's type that the models insert, or "" where there is none."""
+    return str(loc[2]) if loc[:1] == ("channels",) and len(loc) > len(("channels", "NAME")) else ""
 
 
 def _written(loc: Path) -> Path:

@@ -1,12 +1,14 @@
 """What is written in one section and needs something in another one."""
 
 from collections.abc import Iterator, Mapping
-from typing import cast
+from typing import Final, cast
 
 from paidwatch.config.locate import Path
 from paidwatch.config.origin import Origins
 from paidwatch.config.problems import Problem, dotted
 from paidwatch.config.wrong import did_you_mean
+
+_ACTING: Final = ("shadow", "supervised", "auto")
 
 
 def unknown_channels(tree: Mapping[str, object], origins: Origins) -> Iterator[Problem]:
@@ -36,6 +38,19 @@ def missing_link_key(tree: Mapping[str, object], origins: Origins) -> Iterator[P
             key="activation.link_key",
             what="is missing: activation.mode is supervised and http.public_url is set, so alerts carry links",
             remedy="make one with: openssl rand -hex 32",
+        )
+
+
+def untimed_events(tree: Mapping[str, object], origins: Origins) -> Iterator[Problem]:
+    """Yield a problem if activation is wanted and events have no time: two guards would see none of them."""
+    mode, events = _table(tree.get("activation")).get("mode"), _table(tree.get("events"))
+    if mode in _ACTING and events.get("created_at") == "" and events.get("table") != "":
+        yield Problem(
+            origin=origins.nearest(("events", "created_at")),
+            key="events.created_at",
+            what=f"is empty, and activation.mode is {mode}: without a time no event tells that somebody has activated"
+            " a user or an administrator has acted since",
+            remedy='name the column with the time of an event (add one to the table if there is none), or mode = "off"',
         )
 
 

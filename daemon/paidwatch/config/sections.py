@@ -1,16 +1,54 @@
 """How the daemon itself behaves: connection, grace, verdicts, deliveries, HTTP, log."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
-from typing import Literal
+from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from paidwatch.config.credentials import NO_SECRET
 from paidwatch.config.hours import Zone
 from paidwatch.config.section import Section
-from paidwatch.config.values import Dsn, Duration, Listen, Network, Role, Span, Url
+from paidwatch.config.values import Count, Dsn, Duration, Listen, Network, Role, Span, Url, check_no_login
 from paidwatch.config.wrong import Wrong
+
+_HOST: Final = re.compile(r"[A-Za-z0-9.:\[\]-]+")
+_PLACE: Final = re.compile(r"[A-Za-z0-9._~%/-]*")
+
+
+def _check_public(text: str) -> str:
+    """Refuse what a message could not carry as a link, so that none is left out silently; see channels/layout.py."""
+    if not text:
+        return text
+    check_no_login(text, "every reader of a message")
+    parts = urlsplit(text)
+    if "?" in text or "#" in text:
+        what = "has something behind its path"
+        raise Wrong(what, "end it with the host or a path: paidwatch adds /act/… and /webhooks/… to it")
+    if not _HOST.fullmatch(parts.netloc):
+        what = "has a host with letters that no link in a message may have"
+        raise Wrong(what, f"write it in its ASCII form{_in_ascii(parts.hostname or '')}")
+    if not _PLACE.fullmatch(parts.path):
+        what = "has a sign in its path that no link in a message may have"
+        raise Wrong(what, "percent-encode it: letters, digits and . _ ~ - / may stand as they are")
+    if not text.startswith(("https://", "http://")):
+        what = "does not begin with https:// in small letters"
+        raise Wrong(what, "write it so")
+    return text
+
+
+def _in_ascii(host: str) -> str:
+    """Return a host as the domain name system spells it, where there is such a spelling."""
+    try:
+        return f": {host.encode('idna').decode()}"
+    except UnicodeError:
+        return ", which begins with xn--"
+
+
+PublicUrl = Annotated[Url, AfterValidator(_check_public)]
+"""An address to which paths are added and which stands in messages, or ""."""
 
 
 class Database(Section):
@@ -79,7 +117,7 @@ class Retention(Section):
     attempts: Span = timedelta(days=30)
     """Attempts to deliver."""
     webhooks: Span = timedelta(days=30)
-    """Webhooks as they came, and the requests that passed them on; for as long it is known which ones came before."""
+    """Webhooks as they came, and what passed them on; that a believed one came is known for 90 days more."""
 
 
 class Deliveries(Section):
@@ -108,8 +146,8 @@ class Http(Section):
 
     listen: Listen = "127.0.0.1:8787"
     """Address and port; empty: no HTTP."""
-    public_url: Url = ""
-    """Address under which people reach it, for links in messages."""
+    public_url: PublicUrl = ""
+    """Address under which people reach it, for links in messages: scheme, host and path, nothing else."""
     token: SecretStr = NO_SECRET
     """Bearer token that is asked for when the address is not loopback."""
     trusted_proxies: tuple[Network, ...] = ("127.0.0.0/8", "::1/128")
@@ -136,5 +174,5 @@ class Daemon(Section):
     """Longest single wait for the bell, because a waiting statement holds a snapshot."""
     leader_wait: Span = timedelta(seconds=30)
     """Longest single wait for the leadership, for the same reason."""
-    workers: int = Field(default=4, ge=1, le=64)
+    workers: Count = Field(default=4, ge=1, le=64)
     """Deliveries under way at once over all channels."""

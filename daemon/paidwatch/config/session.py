@@ -7,7 +7,7 @@ from pydantic import AfterValidator, SecretStr, field_validator
 
 from paidwatch.config.credentials import NO_SECRET
 from paidwatch.config.section import Section
-from paidwatch.config.values import Url, check_url
+from paidwatch.config.values import Url, check_no_login, check_url
 from paidwatch.config.wrong import Wrong
 
 SHORTEST_KEY: Final = 32
@@ -17,11 +17,8 @@ _OURS: Final = frozenset({"session_id", "sig"})
 def _check_page(text: str) -> str:
     if not text:
         return text
-    parts = urlsplit(text)
-    if parts.username is not None or parts.password is not None:
-        what = "contains a user name or a password, which every customer would see"
-        raise Wrong(what, "leave them out")
-    taken = sorted(_OURS & {name for name, _value in parse_qsl(parts.query, keep_blank_values=True)})
+    check_no_login(text, "every customer")
+    taken = sorted(_OURS & {name for name, _value in parse_qsl(urlsplit(text).query, keep_blank_values=True)})
     if taken:
         what = f"contains {' and '.join(taken)} already"
         raise Wrong(what, "leave it out: paidwatch adds it")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Self, cast
 
-from pydantic import BaseModel, Field, PrivateAttr, SecretStr
+from pydantic import BaseModel, Field, PrivateAttr, SecretStr, ValidationInfo, field_validator
 
 from paidwatch.config.activation import Activation
 from paidwatch.config.alerts import Alerts
@@ -26,6 +26,7 @@ from paidwatch.config.sections import (
 )
 from paidwatch.config.session import SuccessPage
 from paidwatch.config.values import Name
+from paidwatch.config.wrong import Wrong
 
 
 class Settings(Section):
@@ -70,6 +71,16 @@ class Settings(Section):
     daemon: Daemon = Daemon()
     """See [daemon]."""
 
+    @field_validator("retention")
+    @classmethod
+    def _not_forgotten_while_looked_for(cls, retention: Retention, info: ValidationInfo) -> Retention:
+        if "reconcile" in info.data and retention.closed < info.data["reconcile"].look_back:
+            what = "is shorter than reconcile.look_back, so payments that are over would be found and told anew"
+            raise Wrong(
+                what, "make it longer, or the other one shorter", other="reconcile.look_back", below=("closed",)
+            )
+        return retention
+
     _origins: Origins = PrivateAttr(default_factory=Origins)
 
     @classmethod
@@ -107,6 +118,10 @@ class Settings(Section):
     def secrets(self) -> frozenset[str]:
         """Return the text of every secret there is, for the redaction of logs and errors."""
         return frozenset(secret for _path, secret in _secrets_in(self, ()))
+
+    def names(self) -> frozenset[str]:
+        """Return the owner's own words for channels and providers, which are no secrets wherever they stand."""
+        return frozenset((*self.channels, *self.providers))
 
     def secret_paths(self) -> tuple[Path, ...]:
         """Return the way to every secret that is set."""

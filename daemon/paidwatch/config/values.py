@@ -4,16 +4,20 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated, Final, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
 
 from paidwatch.config.duration import EXAMPLES, format_duration, parse_duration
-from paidwatch.config.wrong import Wrong
+from paidwatch.config.wrong import Wrong, did_you_mean
 
 LONGEST_NAME: Final = 63
 """Bytes of a PostgreSQL identifier (NAMEDATALEN - 1)."""
+
+MOST: Final = 1_000_000
+"""Counts go no further: what is larger was hardly meant, and PostgreSQL's integers end."""
 
 _UNQUOTED: Final = r"[^\W\d][\w$]*"
 _QUOTED: Final = r'"(?:[^"\0]|"")+"'
@@ -22,7 +26,15 @@ _TABLE: Final = re.compile(rf"(?:{_UNQUOTED}|{_QUOTED})(?:\.(?:{_UNQUOTED}|{_QUO
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]*")
 _CURRENCY: Final = re.compile(r"[A-Z][A-Z0-9]{1,9}")
 _INTERNAL: Final = (".localhost", ".local", ".internal", ".lan", ".home.arpa", ".test")
-_DSN: Final = re.compile(r"postgres(?:ql)?://\S*")
+_DSN: Final = re.compile(
+    r"postgres(?:ql)?://(?P<rest>(?P<authority>[^/?#\s]*)(?P<path>[^?#\s]*)(?:\?(?P<query>[^#\s]*))?(?:#\S*)?)"
+)
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[^:\[\]]*)(?::\d{0,5})?", re.ASCII)
+_DSN_WORDS: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": ("any", "primary", "standby", "read-write", "read-only", "prefer-standby"),
+}
+_LISTEN: Final = re.compile(r"[A-Za-z0-9.:%_-]+")
 _HIGHEST_PORT: Final = 65535
 
 
@@ -33,7 +45,8 @@ def _read_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        what = "is a number without a unit" if isinstance(value, int | float) else "is not a duration"
+        number = isinstance(value, int | Decimal) and not isinstance(value, bool)
+        what = "is a number without a unit" if number else "is not a duration"
         raise Wrong(what, EXAMPLES)
     try:
         return parse_duration(value)
@@ -104,9 +117,22 @@ def check_some(items: _Items) -> _Items:
 
 
 def _check_dsn(dsn: SecretStr) -> SecretStr:
-    if not _DSN.fullmatch(dsn.get_secret_value()):
+    """Refuse what the client library would misread; it would repeat a part of the password, or try for ever."""
+    found = _DSN.fullmatch(dsn.get_secret_value())
+    if not found:
         what = "is not the address of a PostgreSQL database"
         raise Wrong(what, 'write it like "postgresql://user@host:5432/database"; percent-encode blanks')
+    login, _at, hosts = found["authority"].rpartition("@")
+    if "@" in login or "[" in login or "@" in found["path"] or "#" in found["rest"]:
+        what = "has a sign in its password, or elsewhere, that has a meaning in addresses"
+        raise Wrong(what, "percent-encode it: @ is %40, / is %2F, # is %23, ? is %3F, [ is %5B")
+    if any(not _HOST.fullmatch(host) for host in hosts.split(",")):
+        what = "has a port that is no number, or a sign in its password that must be encoded"
+        raise Wrong(what, 'write it like "postgresql://user:password@host:5432/database"; / is %2F, : is %3A')
+    for name, value in parse_qsl(found["query"] or "", keep_blank_values=True):
+        if value not in (known := _DSN_WORDS.get(name, (value,))):
+            what = f"has a {name} that there is not"
+            raise Wrong(what, did_you_mean(value, known) or f"write one of {', '.join(known)}")
     return dsn
 
 
@@ -132,6 +158,14 @@ def check_url(text: str) -> str:
         what = "would send in clear text over the internet"
         raise Wrong(what, "write https instead of http")
     return text
+
+
+def check_no_login(text: str, seen_by: str) -> None:
+    """Raise Wrong if an address has a user name or a password in it, which `seen_by` would read."""
+    parts = urlsplit(text)
+    if parts.username is not None or parts.password is not None:
+        what = f"contains a user name or a password, which {seen_by} would see"
+        raise Wrong(what, "leave them out")
 
 
 def _is_internal(host: str) -> bool:
@@ -165,13 +199,13 @@ def _check_optional_url(text: str) -> str:
 
 def listen_parts(text: str) -> tuple[str, int]:
     """Return host and port of `127.0.0.1:8787` or `[::1]:8787`; raises Wrong."""
-    host, colon, port = text.rpartition(":")
+    host, _colon, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     bracketed = host.startswith("[") and host.endswith("]")
     digits = port.isascii() and port.isdigit()
-    if not colon or not bare or (":" in bare and not bracketed) or not digits or int(port) > _HIGHEST_PORT:
+    if not _LISTEN.fullmatch(bare) or (":" in bare) is not bracketed or not digits or int(port) > _HIGHEST_PORT:
         what = "is not an address to listen on"
-        raise Wrong(what, 'write it like "127.0.0.1:8787" or "[::1]:8787", or "" for none')
+        raise Wrong(what, 'write it like "127.0.0.1:8787" or "[::1]:8787" ("0.0.0.0:8787" for all), or "" for none')
     return bare, int(port)
 
 
@@ -190,7 +224,8 @@ def _check_mailbox(text: str) -> str:
 
 
 def _check_host(text: str) -> str:
-    if not text or not text.isprintable() or any(sign in text for sign in " /@"):
+    port = text.count(":") == 1
+    if not text or port or not text.isprintable() or any(sign in text for sign in " /@"):
         what = "is not the name of a host"
         raise Wrong(what, 'write it like "smtp.example.org", without port and scheme')
     return text
@@ -218,6 +253,13 @@ def _check_currency(text: str) -> str:
     return text.upper()
 
 
+def _refuse_truth(value: object) -> object:
+    if isinstance(value, bool):
+        what = "must be a whole number"
+        raise Wrong(what, "true and false are none")
+    return value
+
+
 _DURATION_SCHEMA: Final = WithJsonSchema({"type": "string", "format": "duration", "examples": ["90s", "1h30m"]})
 _write_duration: Final = PlainSerializer(format_duration, return_type=str)
 
@@ -227,6 +269,8 @@ Span = Annotated[
     timedelta, BeforeValidator(_read_duration), AfterValidator(_above_zero), _write_duration, _DURATION_SCHEMA
 ]
 """A duration longer than zero."""
+Count = Annotated[int, BeforeValidator(_refuse_truth)]
+"""A whole number; `true`, which would be 1, is none."""
 Table = Annotated[str, AfterValidator(_check_table), AfterValidator(_not_empty)]
 OptionalTable = Annotated[str, AfterValidator(_check_table)]
 """A table, or "" where the application has none."""

@@ -8,7 +8,8 @@ class Wrong(ValueError):
     """A value cannot be used.
 
     `what` completes "payments.paid …" and never repeats a value that may be secret; `other` is the key that is to be
-    blamed where the key itself was left at its default; `below` leads from the key on to the item that is wrong.
+    blamed where the key itself was left at its default, dotted where it is of another section; `below` leads from the
+    key on to the item that is wrong.
     """
 
     def __init__(self, what: str, remedy: str = "", *, other: str = "", below: tuple[str | int, ...] = ()) -> None:

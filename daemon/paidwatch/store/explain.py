@@ -84,6 +84,13 @@ def _network(error: Exception) -> DatabaseError:
     )
 
 
+def _address(error: Exception) -> DatabaseError:
+    return Rejected(
+        f"the address of the database cannot be used: {error}",
+        remedy="Correct [database] dsn, or the libpq environment: PGHOST, PGPORT, PGSSLMODE, …",
+    )
+
+
 def _lost(error: Exception) -> DatabaseError:
     return Unreachable(f"the connection to the database was lost: {error}", remedy=BY_ITSELF)
 
@@ -126,6 +133,7 @@ _SENTENCES: Final[tuple[tuple[tuple[type[Exception], ...], Callable[[Exception],
     ((TimeoutError,), _silent),
     ((asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError), _gave_up),
     ((OSError,), _network),
+    ((asyncpg.ClientConfigurationError,), _address),
     ((asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.InternalClientError), _lost),
     ((asyncpg.DataError, asyncpg.RaiseError, asyncpg.IntegrityConstraintViolationError), _value),
     ((asyncpg.PostgresError,), _other),
