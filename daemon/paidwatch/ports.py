@@ -90,6 +90,7 @@ class Ask:
     reason: str
     """Carries the mark by which the application's event is recognised."""
     payment_id: str
+    """Of the row; where there is none, the provider's id."""
     reference: str
     """The provider's id of the payment, or the payment's own."""
 

@@ -228,9 +228,9 @@ END $$;
 CREATE OR REPLACE FUNCTION paidwatch.keep_ledger() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF (NEW.activation_id, NEW.payment_id, NEW.user_id, NEW.strategy, NEW.actor, NEW.reason, NEW.guards, NEW.forced, NEW.planned,
+    IF (NEW.activation_id, NEW.payment_id, NEW.method, NEW.reference, NEW.names, NEW.user_id, NEW.strategy, NEW.actor, NEW.reason, NEW.guards, NEW.forced, NEW.planned,
             NEW.before, NEW.after, NEW.event_id, NEW.version)
-        IS DISTINCT FROM (OLD.activation_id, OLD.payment_id, OLD.user_id, OLD.strategy, OLD.actor, OLD.reason, OLD.guards, OLD.forced, OLD.planned,
+        IS DISTINCT FROM (OLD.activation_id, OLD.payment_id, OLD.method, OLD.reference, OLD.names, OLD.user_id, OLD.strategy, OLD.actor, OLD.reason, OLD.guards, OLD.forced, OLD.planned,
             OLD.before, OLD.after, OLD.event_id, OLD.version)
         OR NEW.state <> OLD.state AND NOT (OLD.state = 'done' AND NEW.state = 'undone') THEN
         RAISE EXCEPTION 'activation % is %: what it wrote, and why, cannot be changed any more', OLD.activation_id, OLD.state

@@ -8,6 +8,40 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
         THEN least(greatest(moment, timestamptz '0001-01-03 00:00:00+00'), timestamptz '9999-12-29 00:00:00+00') END
 $$;
 
+-- What the events of a user since `since` say about a payment that became paid at `paid_at`, and which `names` name. An event is this
+-- payment's if its data bears one of the names; one that bears none is the user's. One without a
+-- time is believed where it names the payment.
+CREATE OR REPLACE FUNCTION paidwatch.event_evidence(who paidwatch.user_key, names text[], paid_at timestamptz, since timestamptz)
+RETURNS TABLE (activated_at timestamptz, granted_at timestamptz, failed_at timestamptz, failed_reason text, acted_at timestamptz, act text)
+LANGUAGE sql STABLE AS $$
+SELECT max(coalesce(v.created_at, $3)) FILTER (WHERE v.class = 'activated' AND v.mine),
+    max(v.created_at) FILTER (WHERE v.class = 'activated' AND v.created_at >= $3 - interval '5 minutes'),
+    max(v.created_at) FILTER (WHERE v.class = 'failed' AND (v.mine OR v.nobodys AND v.created_at >= $3 - interval '5 minutes')),
+    (array_agg(coalesce(v.d ->> 'reason', v.d ->> 'error', v.d ->> 'message') ORDER BY v.created_at DESC NULLS LAST)
+        FILTER (WHERE v.class = 'failed' AND (v.mine OR v.nobodys)))[1],
+    max(v.created_at) FILTER (WHERE v.class = 'deliberate' AND v.created_at >= $3),
+    (array_agg(v.type ORDER BY v.created_at DESC) FILTER (WHERE v.class = 'deliberate' AND v.created_at >= $3))[1]
+FROM (
+    SELECT r.*, (r.refs && $2) AS mine, cardinality(r.refs) = 0 AS nobodys
+    FROM (
+        SELECT x.type, x.class, x.created_at, d.d,
+            array_remove(ARRAY[d.d ->> 'payment_reference', d.d ->> 'payment_id', d.d ->> 'transaction_id'], NULL) AS refs
+        FROM paidwatch.events x CROSS JOIN LATERAL (SELECT paidwatch.event_data(x.data) AS d) d
+        WHERE x.user_id = $1 AND x.class IS NOT NULL AND (x.created_at >= $4 OR x.created_at IS NULL)
+    ) r
+) v
+$$;
+
+-- All by which signed webhooks name one payment of a provider, the order's id among them.
+CREATE OR REPLACE FUNCTION paidwatch.told_names(wanted_method text, wanted_reference text) RETURNS text[]
+LANGUAGE sql STABLE AS $$
+    SELECT ARRAY(
+        SELECT $2
+        UNION SELECT r.order_id FROM paidwatch.reading r WHERE r.method = $1 AND r.reference = $2 AND r.valid AND r.order_id IS NOT NULL
+        UNION SELECT n.name FROM paidwatch.reading r JOIN paidwatch.reading_name n ON n.log_id = r.log_id
+            WHERE r.method = $1 AND r.reference = $2 AND r.valid)
+$$;
+
 DROP FUNCTION IF EXISTS paidwatch.facts(paidwatch.payment_key[], text[], interval[], interval);
 CREATE FUNCTION paidwatch.facts(ids paidwatch.payment_key[], methods text[], graces interval[], grace interval)
 RETURNS TABLE (
@@ -38,8 +72,11 @@ SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(
     c.paid_at, c.grace_until, w.touched_at, w.noticed_at, coalesce(w.reversed_at, CASE WHEN p.phase = 'reversed' THEN c.paid_at END), w.settled_at,
     paidwatch.readable(e.activated_at), paidwatch.readable(e.granted_at), paidwatch.readable(e.failed_at), e.failed_reason,
     paidwatch.readable(e.acted_at), e.act,
-    (SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling')),
-    (SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state = 'undone'), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
+    -- For this row, or for what webhooks told of before there was this row.
+    coalesce((SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling')),
+        (SELECT max(a.done_at) FROM paidwatch.activation a WHERE a.names @> ARRAY[p.reference] AND a.reference IS NOT NULL AND a.state = 'done')),
+    coalesce((SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state = 'undone'),
+        (SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.names @> ARRAY[p.reference] AND a.reference IS NOT NULL AND a.state = 'undone')), n.payment_id::text, n.plan_id, n.rank, coalesce(o.other_paid, false),
     paidwatch.readable(h.created_at), h.status, h.failed, h.error, h.valid, coalesce(r.signed, false),
     r.paid_at, r.moving_at, r.short_at, r.reversed_at,
     (SELECT NOT i.not_watched && ARRAY['webhooks', 'webhooks.id', 'webhooks.status', 'webhooks.created_at'] FROM paidwatch.installation i),
@@ -54,26 +91,8 @@ CROSS JOIN LATERAL (
 ) c
 LEFT JOIN paidwatch.subscribers u ON u.user_id = c.user_id
 LEFT JOIN paidwatch.plans pl ON pl.plan_id = p.plan_id
-LEFT JOIN LATERAL (
-    -- An event is this payment's if its data names the row or the provider's id; one that names none is the user's.
-    SELECT max(v.created_at) FILTER (WHERE v.class = 'activated' AND v.mine) AS activated_at,
-        max(v.created_at) FILTER (WHERE v.class = 'activated' AND v.created_at >= c.paid_at - interval '5 minutes') AS granted_at,
-        max(v.created_at) FILTER (WHERE v.class = 'failed' AND (v.mine OR v.nobodys AND v.created_at >= c.paid_at - interval '5 minutes')) AS failed_at,
-        (array_agg(coalesce(v.d ->> 'reason', v.d ->> 'error', v.d ->> 'message') ORDER BY v.created_at DESC)
-            FILTER (WHERE v.class = 'failed' AND (v.mine OR v.nobodys)))[1] AS failed_reason,
-        max(v.created_at) FILTER (WHERE v.class = 'deliberate' AND v.created_at >= c.paid_at) AS acted_at,
-        (array_agg(v.type ORDER BY v.created_at DESC) FILTER (WHERE v.class = 'deliberate' AND v.created_at >= c.paid_at))[1] AS act
-    FROM (
-        SELECT r.*, (r.refs && ARRAY[s.id::text, p.reference]) AS mine, cardinality(r.refs) = 0 AS nobodys
-        FROM (
-            SELECT x.type, x.class, x.created_at, d.d,
-                array_remove(ARRAY[d.d ->> 'payment_reference', d.d ->> 'payment_id', d.d ->> 'transaction_id'], NULL) AS refs
-            FROM paidwatch.events x CROSS JOIN LATERAL (SELECT paidwatch.event_data(x.data) AS d) d
-            -- From the payment's own beginning: one that was activated long ago and is paid once more was activated all the same.
-            WHERE x.user_id = c.user_id AND x.class IS NOT NULL AND x.created_at >= least(c.paid_at, p.created_at) - interval '2 days'
-        ) r
-    ) v
-) e ON true
+-- From the payment's own beginning: one that was activated long ago and is paid once more was activated all the same.
+LEFT JOIN LATERAL paidwatch.event_evidence(c.user_id, ARRAY[s.id::text, p.reference], c.paid_at, least(c.paid_at, p.created_at) - interval '2 days') e ON true
 LEFT JOIN LATERAL (
     SELECT p2.payment_id, p2.plan_id, pl2.rank
     FROM paidwatch.payments p2

@@ -10,48 +10,72 @@ FROM paidwatch.activation WHERE (state IN ('claimed', 'calling', 'done', 'undone
 
 -- name: serialize_activations
 -- One activation is decided at a time, so that caps are exact. Held to the end of the transaction.
-SELECT pg_advisory_xact_lock(paidwatch.leadership() + 1);
+SELECT pg_advisory_xact_lock(paidwatch.activations());
 
 -- name: claim_activation
--- The ledger's row; none comes back if this payment was granted or is being granted already. $1 payment, $2 user, $3 actor,
--- $4 reason, $5 guards, $6 version, $7 strategy, $8 guards that a person overrode.
+-- The ledger's row; none comes back if this payment was granted or is being granted already, under whichever name. $1 payment, or $2
+-- method and $3 reference, $4 user, $5 actor, $6 reason, $7 guards, $8 version, $9 strategy, $10 guards that a person overrode.
 -- What the application itself refused, or did not show after it was asked, the machine does not ask for again: a person may.
-INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, reason, guards, version, forced, due_at)
-SELECT $1::text::paidwatch.payment_key, $2::text::paidwatch.user_key, 'claimed', $7::text, $3::text, $4::text, $5::text::jsonb, $6::text,
-    $8::text[], now()
-WHERE $3::text <> 'auto' OR NOT EXISTS (
-    SELECT FROM paidwatch.activation f WHERE f.user_id = $2::text::paidwatch.user_key AND f.payment_id = $1::text::paidwatch.payment_key
-        AND f.state = 'failed' AND f.strategy = 'http')
-ON CONFLICT (payment_id) WHERE state IN ('claimed', 'calling', 'done') DO NOTHING
+INSERT INTO paidwatch.activation (payment_id, method, reference, names, user_id, state, strategy, actor, reason, guards, version, forced, due_at)
+SELECT $1::text::paidwatch.payment_key, $2::text, $3::text, CASE WHEN $3::text IS NULL THEN '{}' ELSE k.names END, $4::text::paidwatch.user_key,
+    'claimed', $9::text, $5::text, $6::text, $7::text::jsonb, $8::text, $10::text[], now()
+FROM (
+    SELECT CASE WHEN $3::text IS NOT NULL THEN paidwatch.told_names($2::text, $3::text)
+        ELSE ARRAY(SELECT p.reference FROM paidwatch.payments p WHERE p.payment_id = $1::text::paidwatch.payment_key AND p.reference IS NOT NULL)
+        END AS names
+) k
+WHERE ($5::text <> 'auto' OR NOT EXISTS (
+        SELECT FROM paidwatch.activation f WHERE f.user_id = $4::text::paidwatch.user_key AND f.state = 'failed' AND f.strategy = 'http'
+            AND (f.payment_id = $1::text::paidwatch.payment_key OR (f.method, f.reference) = ($2::text, $3::text))))
+    AND NOT EXISTS (
+        SELECT FROM paidwatch.activation o
+        WHERE o.names && k.names AND o.reference IS NOT NULL AND o.state IN ('claimed', 'calling', 'done'))
+    AND NOT EXISTS (
+        SELECT FROM paidwatch.payments p JOIN paidwatch.activation o ON o.payment_id = p.payment_id
+        WHERE $3::text IS NOT NULL AND p.reference = ANY (k.names) AND o.state IN ('claimed', 'calling', 'done'))
+ON CONFLICT DO NOTHING
 RETURNING activation_id;
 
 -- name: record_shadow
--- What automatic activation would have written; once per payment. $1 payment, $2 user, $3 strategy, $4 guards, $5 what was planned,
--- $6 version. The images are those that `write_subscriber` would have left.
-INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, guards, planned, before, after, version, done_at)
-SELECT $1::text::paidwatch.payment_key, $2::text::paidwatch.user_key, 'shadow', $3::text, 'auto', $4::text::jsonb, $5::text::jsonb,
-    i.before, i.after, $6::text, now()
-FROM paidwatch.planned_subscriber($2::text::paidwatch.user_key, $5::text::jsonb -> 'user') i
-ON CONFLICT (payment_id) WHERE state = 'shadow' DO NOTHING
+-- What automatic activation would have written; once per payment. $1 payment, or $2 method and $3 reference, $4 user, $5 strategy,
+-- $6 guards, $7 what was planned, $8 version. The images are those that `write_subscriber` would have left.
+INSERT INTO paidwatch.activation (payment_id, method, reference, user_id, state, strategy, actor, guards, planned, before, after, version, done_at)
+SELECT $1::text::paidwatch.payment_key, $2::text, $3::text, $4::text::paidwatch.user_key, 'shadow', $5::text, 'auto', $6::text::jsonb,
+    $7::text::jsonb, i.before, i.after, $8::text, now()
+FROM paidwatch.planned_subscriber($4::text::paidwatch.user_key, $7::text::jsonb -> 'user') i
+ON CONFLICT DO NOTHING
 RETURNING activation_id;
 
 -- name: shadowed
--- Those of $1 for which a shadow activation is recorded.
-SELECT a.payment_id::text AS payment_id FROM paidwatch.activation a
-WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'shadow';
+-- Those for which a shadow activation is recorded. $1 payments, or $2 methods and $3 references, in threes.
+SELECT v.payment_id, v.method, v.reference FROM unnest($1::text[], $2::text[], $3::text[]) AS v (payment_id, method, reference)
+WHERE EXISTS (SELECT FROM paidwatch.activation a WHERE a.payment_id = v.payment_id::paidwatch.payment_key AND a.state = 'shadow')
+    OR EXISTS (SELECT FROM paidwatch.activation a WHERE a.method = v.method AND a.reference = v.reference AND a.state = 'shadow');
 
 -- name: shadows_to_compare
--- Shadow activations of payments whose watch is over, with how the user is now. $1 payments.
+-- Shadow activations of what is over, with how the user is now. $1 payments, $2 and $3 methods and references, in pairs.
 -- What was recorded before there was a plan stands in the image, by the same names.
 SELECT a.activation_id, a.claimed_at, k.planned ->> 'tier' AS tier, (k.planned ->> 'paid_until')::timestamptz AS paid_until, w.outcome, w.closed_at, d.actor AS done_by,
     u.user_id IS NOT NULL AS user_exists, u.tier AS now_tier, u.tier_watched, paidwatch.readable(u.paid_until) AS now_paid_until,
     u.paid_until_watched
 FROM paidwatch.activation a
 CROSS JOIN LATERAL (SELECT coalesce(a.planned -> 'user', a.after) AS planned) k
-JOIN paidwatch.watch w ON w.payment_id = a.payment_id AND w.state = 'closed'
-LEFT JOIN paidwatch.activation d ON d.payment_id = a.payment_id AND d.state = 'done'
+CROSS JOIN LATERAL (
+    SELECT w.outcome, w.closed_at FROM paidwatch.watch w WHERE w.payment_id = a.payment_id AND w.state = 'closed'
+    UNION ALL
+    SELECT c.outcome, c.closed_at FROM paidwatch.claim c WHERE c.method = a.method AND c.reference = a.reference AND c.state = 'closed'
+) w
+LEFT JOIN LATERAL (
+    SELECT d.actor FROM paidwatch.activation d WHERE d.payment_id = a.payment_id AND d.state = 'done'
+    UNION ALL
+    SELECT d.actor FROM paidwatch.activation d WHERE d.method = a.method AND d.reference = a.reference AND d.state = 'done'
+) d ON true
 LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id
-WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state = 'shadow' AND a.compared_at IS NULL;
+WHERE a.compared_at IS NULL AND a.activation_id = ANY (ARRAY(
+    SELECT s.activation_id FROM paidwatch.activation s WHERE s.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND s.state = 'shadow'
+    UNION ALL
+    SELECT s.activation_id FROM unnest($2::text[], $3::text[]) AS v (method, reference)
+    JOIN paidwatch.activation s ON s.method = v.method AND s.reference = v.reference AND s.state = 'shadow'));
 
 -- name: record_comparisons
 -- $1 activations, $2 whether each was right (NULL: it cannot be said), $3 what was found.
@@ -66,7 +90,7 @@ FROM paidwatch.activation a WHERE a.was_right IS NOT NULL;
 
 -- name: claimed_activations
 -- Those to be written by paidwatch itself. $1 most.
-SELECT activation_id, payment_id::text AS payment_id, user_id::text AS user_id, actor, reason, attempts, strategy, forced
+SELECT activation_id, payment_id::text AS payment_id, method, reference, user_id::text AS user_id, actor, reason, attempts, strategy, forced
 FROM paidwatch.activation WHERE due_at <= now() AND state = 'claimed' AND strategy = 'sql' ORDER BY due_at LIMIT $1::integer;
 
 -- name: take_claim
@@ -105,17 +129,24 @@ UPDATE paidwatch.activation SET due_at = now() + $2::interval, attempts = attemp
 WHERE activation_id = $1::bigint AND state = 'claimed';
 
 -- name: note_refusal
--- Says on the alert why nothing was activated, and lets its messages go now, unless they wait for others. $1 payment, $2 notes.
+-- Says on the alert why nothing was activated, and lets its messages go now, unless they wait for others. $1 payment, or $2 method and
+-- $3 reference, $4 notes.
 WITH said AS (
-    UPDATE paidwatch.alert SET notes = $2::text[] WHERE payment_id = $1::text::paidwatch.payment_key AND state <> 'resolved'
+    UPDATE paidwatch.alert SET notes = $4::text[]
+    WHERE alert_id = ANY (ARRAY(
+        SELECT a.alert_id FROM paidwatch.alert a WHERE a.payment_id = $1::text::paidwatch.payment_key AND a.state <> 'resolved'
+        UNION ALL SELECT a.alert_id FROM paidwatch.alert a WHERE a.method = $2::text AND a.reference = $3::text AND a.state <> 'resolved'))
     RETURNING alert_id, storm_until
 )
 UPDATE paidwatch.delivery d SET due_at = greatest(now(), said.storm_until, d.not_before) FROM said
 WHERE d.alert_id = said.alert_id AND d.told_revision = 0 AND d.due_at IS NOT NULL AND d.lease IS NULL AND d.dead_at IS NULL AND d.waits_for IS NULL;
 
 -- name: note_activation
--- $1 payment, $2 notes.
-UPDATE paidwatch.alert SET notes = $2::text[] WHERE payment_id = $1::text::paidwatch.payment_key AND state <> 'resolved';
+-- $1 payment, or $2 method and $3 reference, $4 notes.
+UPDATE paidwatch.alert SET notes = $4::text[]
+WHERE alert_id = ANY (ARRAY(
+    SELECT a.alert_id FROM paidwatch.alert a WHERE a.payment_id = $1::text::paidwatch.payment_key AND a.state <> 'resolved'
+    UNION ALL SELECT a.alert_id FROM paidwatch.alert a WHERE a.method = $2::text AND a.reference = $3::text AND a.state <> 'resolved'));
 
 -- name: audit
 -- $1 actor, $2 act, $3 payment, $4 user, $5 detail as JSON, $6 version.

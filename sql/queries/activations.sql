@@ -5,12 +5,17 @@ SELECT now() AS now, a.activation_id, a.payment_id::text AS payment_id, a.user_i
     a.state, a.strategy, a.actor, a.reason, a.claimed_at, a.done_at, a.due_at, a.attempts, a.calls, a.called_at, a.answer, a.guards::text AS guards,
     a.forced, a.before::text AS before, a.after::text AS after, a.planned::text AS planned, a.event_id, a.error, a.version,
     a.undone_at, a.undone_by, a.undone_why, a.compared_at, a.was_right, a.comparison, a.doubled_at, a.doubled_by,
-    coalesce(p.plan_id, w.plan_id) AS plan_id, coalesce(p.method, w.method) AS method, coalesce(p.amount, w.amount) AS amount,
-    coalesce(p.currency, w.currency) AS currency, p.reference,
+    coalesce(p.plan_id, w.plan_id, t.plan_id) AS plan_id, coalesce(p.method, w.method, a.method) AS method,
+    coalesce(p.amount, w.amount, t.amount) AS amount, coalesce(p.currency, w.currency, t.currency) AS currency,
+    coalesce(p.reference, a.reference) AS reference,
     paidwatch.image_value(g.image, 'tier') AS tier, paidwatch.image_moment(g.image, 'paid_until') AS paid_until
 FROM paidwatch.activation a
 LEFT JOIN paidwatch.payments p ON p.payment_id = a.payment_id
 LEFT JOIN paidwatch.watch w ON w.payment_id = a.payment_id
+LEFT JOIN LATERAL (
+    SELECT x.plan_id, x.amount, x.currency FROM paidwatch.reading x
+    WHERE a.reference IS NOT NULL AND x.method = a.method AND x.reference = a.reference AND x.valid AND x.status = 'paid' ORDER BY x.at LIMIT 1
+) t ON true
 LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id
 CROSS JOIN LATERAL (SELECT coalesce(a.after, a.planned) AS image) g
 WHERE ($1::text[] IS NULL OR a.state = ANY ($1::text[])) AND ($2::interval IS NULL OR coalesce(a.done_at, a.claimed_at) >= now() - $2::interval)

@@ -212,8 +212,11 @@ WHERE CASE WHEN $4::bigint IS NOT NULL THEN a.alert_id = $4::bigint
 ORDER BY a.alert_id DESC LIMIT $5::integer;
 
 -- name: alert_events
--- What happened to an alert, in order. $1 alert.
-SELECT h.at, h.what, h.actor, h.note FROM paidwatch.alert_history h WHERE h.alert_id = $1::bigint ORDER BY h.history_id;
+-- What happened to an alert, in order; of two lines about one end the one that says more. $1 alert.
+SELECT h.at, h.what, h.actor, h.note FROM paidwatch.alert_history h
+WHERE h.alert_id = $1::bigint AND (h.what <> 'resolved' OR NOT EXISTS (
+    SELECT FROM paidwatch.alert_history e WHERE e.alert_id = $1::bigint AND e.what IN ('dismissed', 'expired')))
+ORDER BY h.history_id;
 
 -- name: alert_deliveries
 -- What each channel knows of an alert. $1 alert.

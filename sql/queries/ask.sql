@@ -44,9 +44,10 @@ WHERE a.method = $1::text AND a.reference = $2::text FOR UPDATE OF w;
 -- name: record_answer
 -- The provider answered. $1 method, $2 reference, $3 status, $4 its word, $5 amount, $6 currency, $7 whether the money may
 -- still come, so that it is asked again, $8 first pause, $9 longest pause, $10 most questions by itself.
--- Where it says something else than before, the payment is judged anew.
+-- Where it says something else than before, the payment, or the story of webhooks, is judged anew.
 WITH former AS MATERIALIZED (
-    SELECT a.method, a.reference, a.payment_id, a.status, a.amount, a.currency, a.answered_at < now() - interval '1 hour' AS stale
+    SELECT a.method, a.reference, a.payment_id, a.status, a.amount, a.currency, a.answered_at < now() - interval '1 hour' AS stale,
+        (a.status, a.said, a.amount, a.currency, a.problem) IS DISTINCT FROM ($3::text, $4::text, $5::numeric, $6::text, '') AS news
     FROM paidwatch.answer a WHERE a.method = $1::text AND a.reference = $2::text FOR UPDATE
 ), kept AS (
     UPDATE paidwatch.answer a SET status = $3::text, said = $4::text, amount = $5::numeric, currency = $6::text, answered_at = now(),
@@ -60,18 +61,27 @@ WITH former AS MATERIALIZED (
     WHERE w.payment_id = f.payment_id AND w.state = 'gap' AND (w.due_at IS NULL OR w.due_at > now())
         AND (f.stale IS NOT FALSE OR (f.status, f.amount, f.currency) IS DISTINCT FROM ($3::text, $5::numeric, $6::text))
     RETURNING w.payment_id
+), stirred AS (
+    UPDATE paidwatch.claim c SET due_at = now() FROM former f
+    WHERE c.method = f.method AND c.reference = f.reference AND c.state = 'gap' AND (c.due_at IS NULL OR c.due_at > now())
+        AND (f.stale IS NOT FALSE OR (f.status, f.amount, f.currency) IS DISTINCT FROM ($3::text, $5::numeric, $6::text))
+    RETURNING c.reference
 )
-SELECT EXISTS (SELECT FROM woken) AS woken, f.payment_id::text AS payment_id FROM former f;
+SELECT EXISTS (SELECT FROM woken) OR EXISTS (SELECT FROM stirred) AS woken, f.payment_id::text AS payment_id, f.news FROM former f;
 
 -- name: record_no_answer
 -- The provider did not answer. $1 method, $2 reference, $3 why, $4 whether that passes, so that it is asked again, $5 first pause,
 -- $6 longest pause, $7 most questions by itself, $8 the pause that the provider wants of everything (NULL: none).
-WITH kept AS (
+WITH former AS MATERIALIZED (
+    -- Beside an earlier answer this is no news: that stands until there is another one.
+    SELECT a.method, a.reference, a.status IS NULL AND a.problem <> $3::text AS news FROM paidwatch.answer a
+    WHERE a.method = $1::text AND a.reference = $2::text FOR UPDATE
+), kept AS (
     UPDATE paidwatch.answer a SET asked_at = now(), problem = $3::text, tries = a.tries + 1, not_before = now() + $8::interval,
         ask_at = CASE WHEN $4::boolean AND a.tries + 1 < $7::integer AND (EXISTS (SELECT FROM paidwatch.watch w WHERE w.payment_id = a.payment_id AND w.state = 'gap')
                 OR EXISTS (SELECT FROM paidwatch.claim c WHERE c.method = a.method AND c.reference = a.reference AND c.state = 'gap'))
             THEN now() + greatest(least($5::interval * power(2, least(a.tries, 12)), $6::interval), $8::interval) END
-    WHERE a.method = $1::text AND a.reference = $2::text RETURNING a.provider, a.payment_id
+    FROM former f WHERE a.method = f.method AND a.reference = f.reference RETURNING a.provider, a.payment_id, f.news
 ), others AS (
     -- They wait as well, and say so.
     UPDATE paidwatch.answer o SET problem = $3::text
@@ -81,29 +91,67 @@ WITH kept AS (
           FOR UPDATE SKIP LOCKED) b
     WHERE o.method = b.method AND o.reference = b.reference
 )
-SELECT k.payment_id::text AS payment_id FROM kept k;
+SELECT k.payment_id::text AS payment_id, k.news FROM kept k;
 
 -- name: stop_asking
 -- Nobody can be asked about this any more. $1 method, $2 reference, $3 why.
 UPDATE paidwatch.answer SET ask_at = NULL, problem = $3::text WHERE method = $1::text AND reference = $2::text;
 
+-- name: tell_answer
+-- What a provider says of a payment is news: shown where a message can be edited, a moment later, because the payment may be judged anew
+-- meanwhile; elsewhere the next reminder says it. $1 payments, $2 and $3 methods and references, $4 that moment.
+WITH meant AS (
+    SELECT a.alert_id FROM paidwatch.alert a WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state <> 'resolved'
+    UNION ALL
+    SELECT a.alert_id FROM unnest($2::text[], $3::text[]) AS v (method, reference)
+    JOIN paidwatch.alert a ON a.method = v.method AND a.reference = v.reference AND a.state <> 'resolved'
+), moved AS (
+    UPDATE paidwatch.alert a SET revision = a.revision + 1
+    WHERE a.alert_id = ANY (ARRAY(SELECT m.alert_id FROM meant m)) AND a.silence_id IS NULL
+        AND EXISTS (SELECT FROM paidwatch.delivery d WHERE d.alert_id = a.alert_id AND (d.told_revision > 0 OR d.lease IS NOT NULL))
+    RETURNING a.alert_id, a.revision
+)
+UPDATE paidwatch.delivery x SET
+    due_at = CASE WHEN x.edits THEN coalesce(x.due_at, greatest(now() + $4::interval, x.not_before)) ELSE x.due_at END,
+    told_revision = CASE WHEN x.edits OR x.due_at IS NOT NULL THEN x.told_revision ELSE m.revision END
+FROM moved m
+WHERE x.alert_id = m.alert_id AND x.told_revision > 0 AND x.lease IS NULL AND x.dead_at IS NULL AND x.waits_for IS NULL
+RETURNING x.edits;
+
 -- name: release_asked
--- The first messages of alerts that waited for an answer go now; those that wait for more than that stay. $1 payments, $2 and $3 methods and
--- references, $4 the longest that a message waits for an answer.
+-- Messages that waited for an answer, or for what follows on it, go now; those that wait for more than that stay. $1 payments, $2 and $3
+-- methods and references, $4 the longest that a message waits for an answer.
 WITH meant AS MATERIALIZED (
-    SELECT a.alert_id, a.payment_id, a.storm_until FROM paidwatch.alert a
+    SELECT a.alert_id, a.payment_id, a.method, a.reference, a.storm_until FROM paidwatch.alert a
     WHERE a.payment_id = ANY ($1::text[]::paidwatch.payment_key[]) AND a.state <> 'resolved'
     UNION ALL
-    SELECT a.alert_id, a.payment_id, a.storm_until FROM unnest($2::text[], $3::text[]) AS v (method, reference)
+    SELECT a.alert_id, a.payment_id, a.method, a.reference, a.storm_until FROM unnest($2::text[], $3::text[]) AS v (method, reference)
     JOIN paidwatch.alert a ON a.method = v.method AND a.reference = v.reference AND a.state <> 'resolved'
 )
 UPDATE paidwatch.delivery d SET due_at = greatest(now(), a.storm_until, d.not_before)
 FROM meant a
-WHERE d.alert_id = a.alert_id AND d.told_revision = 0 AND d.due_at > now() AND d.due_at <= now() + $4::interval AND d.attempts = 0 AND d.lease IS NULL
+WHERE d.alert_id = a.alert_id AND d.due_at > now() AND d.due_at <= now() + $4::interval AND d.trying_since IS NULL AND d.lease IS NULL
     AND d.dead_at IS NULL AND d.waits_for IS NULL
     AND NOT EXISTS (SELECT FROM paidwatch.activation x WHERE x.payment_id = a.payment_id AND x.state IN ('claimed', 'calling', 'done')
         AND x.state <> 'done')
+    AND NOT EXISTS (SELECT FROM paidwatch.activation x WHERE x.method = a.method AND x.reference = a.reference AND x.state IN ('claimed', 'calling'))
 RETURNING d.delivery_id;
+
+-- name: answers_about
+-- What providers say, or why they could not be asked: $1 methods, $2 references, in pairs.
+SELECT an.method, an.reference, an.wanted_at AS answer_wanted_at, an.status AS answer_status, an.said AS answer_said,
+    an.amount AS answer_amount, an.currency AS answer_currency, an.answered_at, an.problem AS answer_problem, an.asked_at AS answer_tried_at
+FROM unnest($1::text[], $2::text[]) AS k (method, reference)
+JOIN paidwatch.answer an ON an.method = k.method AND an.reference = k.reference;
+
+-- name: asked_of_alert
+-- The method and the provider's reference that an alert is about, as they are asked about. $1 alert.
+SELECT lower(CASE WHEN a.payment_id IS NULL THEN a.method ELSE coalesce(p.method, w.method, a.method) END) AS method,
+    CASE WHEN a.payment_id IS NULL THEN a.reference ELSE p.reference END AS reference
+FROM paidwatch.alert a
+LEFT JOIN paidwatch.watch w ON w.payment_id = a.payment_id
+LEFT JOIN paidwatch.payments p ON p.payment_id = a.payment_id
+WHERE a.alert_id = $1::bigint;
 
 -- name: purge_answers
 -- $1 keep, $2 most rows.

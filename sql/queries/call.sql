@@ -10,12 +10,12 @@ SELECT min(a.due_at) - clock_timestamp() FROM paidwatch.activation a
 WHERE a.due_at IS NOT NULL AND a.strategy = 'http' AND a.state IN ('claimed', 'calling') AND a.activation_id <> ALL ($1::bigint[]);
 
 -- name: call_owner
--- Whose payment an activation is for: it is locked first, as everywhere. $1 activation.
-SELECT a.payment_id::text AS payment_id FROM paidwatch.activation a WHERE a.activation_id = $1::bigint;
+-- What an activation is for: it is locked first, as everywhere. $1 activation.
+SELECT a.payment_id::text AS payment_id, a.method, a.reference FROM paidwatch.activation a WHERE a.activation_id = $1::bigint;
 
 -- name: take_call
 -- Locks an activation that is claimed or being asked for. $1 activation.
-SELECT a.activation_id, a.payment_id::text AS payment_id, a.user_id::text AS user_id, a.state, a.actor, a.reason, a.attempts, a.forced,
+SELECT a.activation_id, a.payment_id::text AS payment_id, a.method, a.reference, a.user_id::text AS user_id, a.state, a.actor, a.reason, a.attempts, a.forced,
     a.planned::text AS planned, a.before::text AS before, a.calls, a.answer, a.again_at, a.due_at,
     (SELECT i.installation_id::text FROM paidwatch.installation i) AS installation_id
 FROM paidwatch.activation a WHERE a.activation_id = $1::bigint AND a.strategy = 'http' AND a.state IN ('claimed', 'calling') FOR UPDATE;
@@ -59,7 +59,7 @@ WHERE activation_id = $1::bigint AND state = 'calling' AND calls = $2::integer;
 UPDATE paidwatch.activation SET due_at = clock_timestamp() + least($2::interval * power(2, least(attempts, 20)), $3::interval),
     attempts = attempts + 1, error = $4::text
 WHERE activation_id = $1::bigint AND state IN ('claimed', 'calling')
-RETURNING attempts, payment_id::text AS payment_id;
+RETURNING attempts, payment_id::text AS payment_id, method, reference;
 
 -- name: end_call
 -- $1 activation, $2 call, $3 state, $4 guards (NULL: as they were), $5 the user after, $6 event, $7 error.

@@ -18,19 +18,19 @@ FROM taken t JOIN paidwatch.webhook_rows(ARRAY(SELECT k.log_id FROM taken k)) w 
 -- name: write_readings
 -- What rows of the log say; a row that is read again keeps its time. $1 rows, $2 methods, $3 references, $4 orders, $5 statuses, $6 the
 -- providers' words, $7 signatures, $8 failed, $9 handled, $10 errors, $11 users, $12 plans, $13 amounts, $14 currencies, $15 repeated,
--- $16 problems, $17 when.
+-- $16 problems, $17 when, $18 since when there is the money, as the order's id says or else the provider.
 INSERT INTO paidwatch.reading AS r (log_id, method, reference, order_id, status, said, valid, failed, handled, error, user_id, plan_id, amount,
-    currency, repeated, problem, at)
+    currency, repeated, problem, at, made_at)
 SELECT v.log_id, v.method, v.reference, v.order_id, v.status, v.said, v.valid, v.failed, v.handled, v.error, paidwatch.user_of(v.user_id),
-    v.plan_id, v.amount, v.currency, v.repeated, v.problem, v.at
+    v.plan_id, v.amount, v.currency, v.repeated, v.problem, v.at, v.made_at
 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::boolean[], $8::boolean[], $9::boolean[], $10::text[],
-        $11::text[], $12::text[], $13::numeric[], $14::text[], $15::boolean[], $16::text[], $17::timestamptz[])
+        $11::text[], $12::text[], $13::numeric[], $14::text[], $15::boolean[], $16::text[], $17::timestamptz[], $18::timestamptz[])
     AS v (log_id, method, reference, order_id, status, said, valid, failed, handled, error, user_id, plan_id, amount, currency, repeated,
-        problem, at)
+        problem, at, made_at)
 ON CONFLICT (log_id) DO UPDATE SET method = excluded.method, reference = excluded.reference, order_id = excluded.order_id,
     status = excluded.status, said = excluded.said, valid = excluded.valid, failed = excluded.failed, handled = excluded.handled,
     error = excluded.error, user_id = excluded.user_id, plan_id = excluded.plan_id, amount = excluded.amount, currency = excluded.currency,
-    repeated = excluded.repeated, problem = excluded.problem, read_at = now();
+    repeated = excluded.repeated, problem = excluded.problem, made_at = excluded.made_at, read_at = now();
 
 -- name: write_reading_names
 -- The further ids that rows name a payment by. $1 rows, $2 ids, in pairs.
@@ -151,7 +151,8 @@ WHERE (c.state = 'gap' OR c.due_at <= now()) AND ($2::text IS NULL OR c.user_id 
 ORDER BY c.opened_at LIMIT $1::integer;
 
 -- name: claim_facts
--- What is known about references: $1 methods, $2 references, in pairs. Row by row, by key (OFFSET 0).
+-- What is known about references: $1 methods, $2 references, in pairs. Row by row, by key (OFFSET 0). What signed webhooks say counts
+-- before what others say.
 SELECT k.method, k.reference, c.opened_at, c.grace_until, r.paid_at, r.short_at, r.reversed_at, r.failed_at, r.error, r.handled_at,
     r.repeated, r.problem, r.webhooks, r.first_at, r.last_at, coalesce(p.user_id, r.user_id)::text AS claim_user, coalesce(p.plan_id, r.plan_id) AS claim_plan,
     r.amount AS claim_amount, r.currency AS claim_currency, p.payment_id::text AS payment_id, p.phase,
@@ -172,9 +173,9 @@ CROSS JOIN LATERAL (
         coalesce(bool_or(x.repeated) FILTER (WHERE x.valid), false) AS repeated,
         coalesce((array_agg(x.problem ORDER BY x.at DESC) FILTER (WHERE x.valid))[1], '') AS problem,
         count(*)::integer AS webhooks, min(x.at) AS first_at, max(x.at) AS last_at,
-        (array_agg(x.user_id ORDER BY x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.user_id IS NOT NULL))[1] AS user_id,
-        (array_agg(x.plan_id ORDER BY x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.plan_id IS NOT NULL))[1] AS plan_id,
-        (array_agg(x.order_id ORDER BY x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.order_id IS NOT NULL))[1] AS order_id,
+        (array_agg(x.user_id ORDER BY x.valid IS TRUE DESC, x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.user_id IS NOT NULL))[1] AS user_id,
+        (array_agg(x.plan_id ORDER BY x.valid IS TRUE DESC, x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.plan_id IS NOT NULL))[1] AS plan_id,
+        (array_agg(x.order_id ORDER BY x.valid IS TRUE DESC, x.at DESC) FILTER (WHERE x.valid IS NOT FALSE AND x.order_id IS NOT NULL))[1] AS order_id,
         (array_agg(x.amount ORDER BY x.at DESC) FILTER (WHERE x.valid AND x.amount IS NOT NULL))[1] AS amount,
         (array_agg(x.currency ORDER BY x.at DESC) FILTER (WHERE x.valid AND x.amount IS NOT NULL))[1] AS currency,
         array_agg(x.log_id) FILTER (WHERE x.valid IS NOT FALSE) AS rows
@@ -209,6 +210,65 @@ LEFT JOIN LATERAL (
                     AND (o.reference = ANY (n.refs) OR o.payment_id::text = ANY (n.refs))))
 ) e ON true
 ORDER BY k.place;
+
+-- name: told_facts
+-- What is known about money that only signed webhooks tell of, in the columns of paidwatch.facts: $1 methods, $2 references, in pairs.
+-- Where signed webhooks name two users, or two plans, it is not known whose it is, or what for.
+SELECT now() AS now, k.method AS told_method, k.reference AS told_reference, '' AS payment_id, r.paid_at IS NOT NULL AS payment_exists,
+    r.user_id::text AS user_id, r.plan_id, r.amount, r.currency, k.method, k.reference, r.said AS status, 'paid' AS phase, r.made_at AS created_at,
+    u.user_id IS NOT NULL AS user_exists, coalesce(u.label, u.name) AS label, u.enabled, u.admin, u.status AS user_status, u.status_active,
+    u.tier, u.tier_rank, u.tier_watched, paidwatch.readable(u.paid_until) AS paid_until, u.paid_until_watched, paidwatch.readable(u.revoked_at) AS revoked_at,
+    pl.plan_id IS NOT NULL AS plan_exists, pl.name AS plan_name, (pl.prices ->> r.currency)::numeric AS price, pl.rank AS plan_rank,
+    pl.free AS plan_free, pl.duration, t.paid_at, c.grace_until, NULL::timestamptz AS touched_at, r.reversed_at, NULL::timestamptz AS settled_at,
+    paidwatch.readable(e.activated_at) AS activated_at, paidwatch.readable(e.granted_at) AS granted_at, NULL::timestamptz AS failed_at,
+    NULL::text AS failed_reason, paidwatch.readable(e.acted_at) AS acted_at, e.act,
+    (SELECT max(a.done_at) FROM paidwatch.activation a WHERE a.names && a0.names AND a.reference IS NOT NULL AND a.state = 'done') AS ledger_at,
+    (SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.names && a0.names AND a.reference IS NOT NULL AND a.state = 'undone') AS undone_at,
+    n.payment_id AS newer_payment_id, n.plan_id AS newer_plan_id, n.rank AS newer_rank, false AS other_paid,
+    r.last_at AS webhook_at, r.last_said AS webhook_status, false AS webhook_failed, NULL::text AS webhook_error, true AS webhook_valid,
+    r.paid_at IS NOT NULL AND NOT r.repeated AND r.reversed_at IS NULL AS webhook_signed, r.paid_at AS webhook_paid_at, r.moving_at AS webhook_moving_at,
+    r.short_at AS webhook_short_at, r.reversed_at AS webhook_reversed_at, true AS webhooks_watched,
+    an.status AS answer_status, an.said AS answer_said, an.amount AS answer_amount, an.currency AS answer_currency, an.answered_at
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (method, reference, place)
+JOIN LATERAL (SELECT c.* FROM paidwatch.claim c WHERE c.method = k.method AND c.reference = k.reference OFFSET 0) c ON true
+CROSS JOIN LATERAL (
+    SELECT min(x.at) FILTER (WHERE x.status = 'paid') AS paid_at, min(x.made_at) AS made_at, max(x.at) AS last_at,
+        max(x.at) FILTER (WHERE x.status = 'reversed') AS reversed_at, max(x.at) FILTER (WHERE x.status = 'underpaid') AS short_at,
+        max(x.at) FILTER (WHERE x.status IN ('pending', 'settling')) AS moving_at, coalesce(bool_or(x.repeated), false) AS repeated,
+        CASE WHEN count(DISTINCT x.user_id) = 1 THEN (array_agg(x.user_id) FILTER (WHERE x.user_id IS NOT NULL))[1] END AS user_id,
+        CASE WHEN count(DISTINCT x.plan_id) = 1 THEN max(x.plan_id) END AS plan_id,
+        (array_agg(x.said ORDER BY x.at) FILTER (WHERE x.status = 'paid'))[1] AS said, (array_agg(x.said ORDER BY x.at DESC))[1] AS last_said,
+        (array_agg(x.amount ORDER BY x.at DESC) FILTER (WHERE x.status = 'paid' AND x.amount IS NOT NULL))[1] AS amount,
+        (array_agg(x.currency ORDER BY x.at DESC) FILTER (WHERE x.status = 'paid' AND x.amount IS NOT NULL))[1] AS currency
+    FROM paidwatch.reading x WHERE x.reference = k.reference AND x.method = k.method AND x.valid
+) r
+CROSS JOIN LATERAL (SELECT coalesce(r.paid_at, c.opened_at) AS paid_at) t
+CROSS JOIN LATERAL (SELECT paidwatch.told_names(k.method, k.reference) AS names) a0
+LEFT JOIN LATERAL (SELECT u.* FROM paidwatch.subscribers u WHERE u.user_id = r.user_id OFFSET 0) u ON true
+LEFT JOIN paidwatch.plans pl ON pl.plan_id = r.plan_id
+-- From the beginning: a webhook that is sent again after a year tells of money that was made good then.
+LEFT JOIN LATERAL paidwatch.event_evidence(r.user_id, a0.names, t.paid_at, '-infinity') e ON true
+LEFT JOIN LATERAL (
+    -- A newer payment of the user, with a row or without.
+    (SELECT p.payment_id::text AS payment_id, p.plan_id, pl2.rank
+     FROM paidwatch.payments p LEFT JOIN paidwatch.watch w ON w.payment_id = p.payment_id LEFT JOIN paidwatch.plans pl2 ON pl2.plan_id = p.plan_id
+     WHERE p.user_id = r.user_id AND p.paid AND w.reversed_at IS NULL AND p.settled_at >= t.paid_at - interval '1 day'
+        AND coalesce(w.paid_at, p.settled_at) > t.paid_at
+     ORDER BY pl2.rank DESC NULLS LAST LIMIT 1)
+    UNION ALL
+    (SELECT x.reference, x.plan_id, pl3.rank
+     FROM paidwatch.reading x LEFT JOIN paidwatch.plans pl3 ON pl3.plan_id = x.plan_id
+     WHERE x.user_id = r.user_id AND x.at > t.paid_at AND x.valid AND x.status = 'paid' AND (x.method, x.reference) <> (k.method, k.reference)
+        AND NOT EXISTS (SELECT FROM paidwatch.reading b WHERE b.reference = x.reference AND b.method = x.method AND b.valid AND b.status = 'reversed')
+     ORDER BY pl3.rank DESC NULLS LAST LIMIT 1)
+    LIMIT 1
+) n ON true
+LEFT JOIN paidwatch.answer an ON an.method = k.method AND an.reference = k.reference AND an.status IS NOT NULL
+ORDER BY k.place;
+
+-- name: lock_story
+-- Locks what is judged: the story before the ledger and before answers, everywhere in this order. $1 method, $2 reference.
+SELECT c.state FROM paidwatch.claim c WHERE c.method = $1::text AND c.reference = $2::text FOR UPDATE;
 
 -- name: stream_facts
 -- What is known about stories that are counted: $1 methods, $2 references, in pairs.
@@ -268,7 +328,8 @@ FROM unnest($1::text[], $2::text[]) AS v (method, reference) WHERE c.method = v.
 
 -- name: open_claim_gaps
 -- Opens the alerts of stories, or changes what is said of open ones; a silence that fits speaks for a fresh one. $1 methods, $2 references,
--- $3 kinds, $4 causes, $5 details, $6 severities, $7 first reminder, $8 users, $9 plans, $10 amounts, $11 currencies, $12 next looks.
+-- $3 kinds, $4 causes, $5 details, $6 severities, $7 first reminder, $8 users, $9 plans, $10 amounts, $11 currencies, $12 next looks,
+-- $13 notes (JSON arrays), $14 whether a person may say yes to an activation.
 WITH silence AS MATERIALIZED (
     SELECT s.silence_id, s.expires_at, s.user_id, s.plan_id, lower(s.method) AS method, s.kind, s.author
     FROM paidwatch.silence s WHERE s.ended_at IS NULL AND s.expires_at > now()
@@ -276,14 +337,16 @@ WITH silence AS MATERIALIZED (
     UPDATE paidwatch.claim c SET state = 'gap', kind = g.kind, due_at = g.due_at, user_id = coalesce(paidwatch.user_of(g.user_id), c.user_id),
         history = false, failures = 0
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $8::text[], $9::text[], $10::numeric[], $11::text[],
-        $12::timestamptz[]) AS g (method, reference, kind, cause, detail, severity, user_id, plan_id, amount, currency, due_at)
+        $12::timestamptz[], $13::text[], $14::boolean[])
+        AS g (method, reference, kind, cause, detail, severity, user_id, plan_id, amount, currency, due_at, notes, proposed)
     WHERE c.method = g.method AND c.reference = g.reference
-    RETURNING c.method, c.reference, c.user_id, g.kind, g.cause, g.detail, g.severity, g.plan_id, g.amount, g.currency
+    RETURNING c.method, c.reference, c.user_id, g.kind, g.cause, g.detail, g.severity, g.plan_id, g.amount, g.currency,
+        ARRAY(SELECT jsonb_array_elements_text(g.notes::jsonb)) AS notes, g.proposed
 ), told AS (
-    INSERT INTO paidwatch.alert AS a (kind, reference, user_id, cause, detail, remind_at, severity, plan_id, method, amount, currency, error_class,
-        silence_id)
-    SELECT m.kind, m.reference, m.user_id, m.cause, m.detail, CASE WHEN s.silence_id IS NULL THEN now() + $7::interval END, m.severity,
-        m.plan_id, m.method, m.amount, m.currency, m.cause, s.silence_id
+    INSERT INTO paidwatch.alert AS a (kind, reference, user_id, cause, detail, notes, remind_at, severity, plan_id, method, amount, currency,
+        error_class, silence_id, proposed)
+    SELECT m.kind, m.reference, m.user_id, m.cause, m.detail, m.notes, CASE WHEN s.silence_id IS NULL THEN now() + $7::interval END, m.severity,
+        m.plan_id, m.method, m.amount, m.currency, m.cause, s.silence_id, m.proposed
     FROM marked m
     LEFT JOIN LATERAL (
         SELECT s.silence_id FROM silence s
@@ -294,7 +357,8 @@ WITH silence AS MATERIALIZED (
     ON CONFLICT (method, reference) WHERE state <> 'resolved' AND reference IS NOT NULL
     DO UPDATE SET kind = excluded.kind, cause = excluded.cause, detail = excluded.detail, severity = excluded.severity,
         error_class = excluded.error_class, user_id = coalesce(excluded.user_id, a.user_id), plan_id = excluded.plan_id, amount = excluded.amount,
-        currency = excluded.currency, look_at = CASE WHEN a.severity <> excluded.severity THEN now() ELSE a.look_at END
+        currency = excluded.currency, look_at = CASE WHEN a.severity <> excluded.severity THEN now() ELSE a.look_at END,
+        proposed = excluded.proposed, notes = CASE WHEN cardinality(excluded.notes) > 0 THEN excluded.notes ELSE a.notes END
     RETURNING a.alert_id, a.method, a.reference, a.kind, a.severity, a.silence_id, a.xmax = 0 AS fresh
 ), noted AS (
     INSERT INTO paidwatch.alert_history (alert_id, what, note)
@@ -322,9 +386,10 @@ WITH done AS (
     UPDATE paidwatch.alert a SET state = 'resolved', outcome = d.outcome, resolved_at = now(), revision = a.revision + 1,
         remind_at = NULL, escalate_at = NULL, look_at = NULL, acked_until = NULL
     FROM done d WHERE a.method = d.method AND a.reference = d.reference AND a.state <> 'resolved'
-    RETURNING a.alert_id, a.method, a.reference, a.kind, a.severity, a.incident_id, a.storm_until
+    RETURNING a.alert_id, a.method, a.reference, a.kind, a.severity, a.incident_id, a.storm_until, a.outcome
 ), noted AS (
-    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT r.alert_id, 'resolved' FROM resolved r
+    -- Whoever dismisses it, or lets it expire, says so in a word of their own.
+    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT r.alert_id, 'resolved' FROM resolved r WHERE r.outcome NOT IN ('dismissed', 'expired')
 ), queued AS (
     UPDATE paidwatch.delivery x SET
         due_at = CASE WHEN x.lease_until > now() OR x.waits_for IS NOT NULL OR x.told_revision = 0 AND r.storm_until > now() THEN x.due_at

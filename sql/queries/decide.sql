@@ -123,9 +123,10 @@ WITH done AS (
     UPDATE paidwatch.alert a SET state = 'resolved', outcome = d.outcome, resolved_at = now(), revision = a.revision + 1,
         remind_at = NULL, escalate_at = NULL, look_at = NULL, acked_until = NULL
     FROM done d WHERE a.payment_id = d.payment_id AND a.state <> 'resolved'
-    RETURNING a.alert_id, a.payment_id, a.kind, a.severity, a.incident_id, a.storm_until
+    RETURNING a.alert_id, a.payment_id, a.kind, a.severity, a.incident_id, a.storm_until, a.outcome
 ), noted AS (
-    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT r.alert_id, 'resolved' FROM resolved r
+    -- Whoever dismisses it, or lets it expire, says so in a word of their own.
+    INSERT INTO paidwatch.alert_history (alert_id, what) SELECT r.alert_id, 'resolved' FROM resolved r WHERE r.outcome NOT IN ('dismissed', 'expired')
 ), queued AS (
     UPDATE paidwatch.delivery x SET
         due_at = CASE WHEN x.lease_until > now() OR x.waits_for IS NOT NULL OR x.told_revision = 0 AND r.storm_until > now() THEN x.due_at
@@ -204,21 +205,20 @@ UPDATE paidwatch.delivery x SET
 FROM due WHERE x.alert_id = due.alert_id AND x.dead_at IS NULL;
 
 -- name: next_alarm
--- When there is something to do next, as spans from now: judging or looking at an alert, and activating.
-SELECT clock_timestamp() AS now,
+-- When there is something to do next, as spans from now, for each of those who do it.
+SELECT least((SELECT noted_at FROM paidwatch.unread WHERE NOT history LIMIT 1),
+        (SELECT min(due_at) FROM paidwatch.claim WHERE due_at IS NOT NULL),
+        -- OFFSET 0, and no word of the alert's state, which another index knows: from the earliest on, no further than to the first.
+        (SELECT a.remind_at FROM paidwatch.alert a
+         CROSS JOIN LATERAL (SELECT FROM paidwatch.claim c WHERE c.method = a.method AND c.reference = a.reference AND c.state = 'gap'
+             AND c.failures = 0 OFFSET 0) c
+         WHERE a.remind_at IS NOT NULL AND a.reference IS NOT NULL ORDER BY a.remind_at LIMIT 1)) - clock_timestamp() AS detect,
     least((SELECT min(due_at) FROM paidwatch.watch WHERE due_at IS NOT NULL),
-          -- OFFSET 0, and no word of the alert's state, which another index knows: from the earliest on, no further than to the first.
-          (SELECT a.remind_at FROM paidwatch.alert a
-           CROSS JOIN LATERAL (SELECT FROM paidwatch.watch w WHERE w.payment_id = a.payment_id AND w.state = 'gap' AND w.due_at IS NULL OFFSET 0) w
-           WHERE a.remind_at IS NOT NULL ORDER BY a.remind_at LIMIT 1),
-          (SELECT a.remind_at FROM paidwatch.alert a
-           CROSS JOIN LATERAL (SELECT FROM paidwatch.claim c WHERE c.method = a.method AND c.reference = a.reference AND c.state = 'gap'
-               AND c.failures = 0 OFFSET 0) c
-           WHERE a.remind_at IS NOT NULL AND a.reference IS NOT NULL ORDER BY a.remind_at LIMIT 1),
-          (SELECT min(due_at) FROM paidwatch.claim WHERE due_at IS NOT NULL),
-          (SELECT noted_at FROM paidwatch.unread WHERE NOT history LIMIT 1),
-          (SELECT min(look_at) FROM paidwatch.activation WHERE look_at IS NOT NULL),
-          (SELECT min(look_at) FROM paidwatch.alert WHERE look_at IS NOT NULL)) - clock_timestamp() AS decide,
+        (SELECT a.remind_at FROM paidwatch.alert a
+         CROSS JOIN LATERAL (SELECT FROM paidwatch.watch w WHERE w.payment_id = a.payment_id AND w.state = 'gap' AND w.due_at IS NULL OFFSET 0) w
+         WHERE a.remind_at IS NOT NULL ORDER BY a.remind_at LIMIT 1)) - clock_timestamp() AS decide,
+    (SELECT min(look_at) FROM paidwatch.activation WHERE look_at IS NOT NULL) - clock_timestamp() AS double,
+    (SELECT min(look_at) FROM paidwatch.alert WHERE look_at IS NOT NULL) - clock_timestamp() AS sweep,
     (SELECT min(due_at) FROM paidwatch.activation WHERE due_at IS NOT NULL AND strategy = 'sql') - clock_timestamp() AS activate;
 
 -- name: purge_closed

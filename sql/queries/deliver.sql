@@ -13,9 +13,10 @@ WITH due AS MATERIALIZED (
 ), put_off AS (
     UPDATE paidwatch.delivery d SET due_at = d.told_at + $5::interval FROM due WHERE due.early AND d.delivery_id = due.delivery_id
 ), leased AS (
-    -- What was given up and is due again, because its story moved on or a person wants it, has all its time anew.
+    -- What was given up and is due again, because its story moved on or a person wants it, has all its time anew; what was taken
+    -- keeps the count of its tries until the next message of its story.
     UPDATE paidwatch.delivery d SET lease = $3::text, lease_until = now() + $2::interval, due_at = now() + $2::interval,
-        attempts = CASE WHEN d.dead_at IS NULL THEN d.attempts ELSE 0 END + 1, dead_at = NULL,
+        attempts = CASE WHEN d.dead_at IS NULL AND d.trying_since IS NOT NULL THEN d.attempts ELSE 0 END + 1, dead_at = NULL,
         trying_since = CASE WHEN d.dead_at IS NULL THEN coalesce(d.trying_since, now()) ELSE now() END
     FROM due WHERE NOT due.early AND d.delivery_id = due.delivery_id
     RETURNING d.*
@@ -99,17 +100,23 @@ RETURNING CASE WHEN pg_notification_queue_usage() < 0.5 THEN pg_notify('paidwatc
 
 -- name: record_sent
 -- The channel took it. A story that moved on meanwhile is due at once, an incident and what is counted after a pause; where a message cannot be edited
--- the growth of an incident is not told by itself, and a member is spoken for by its incident.
--- $1 delivery, $2 lease, $3 revision told, $4 reference, $5 least time between two messages about an incident that is not over.
-UPDATE paidwatch.delivery d SET told_revision = $3::integer, told_at = now(), reference = d.reference || $4::text::jsonb,
+-- what changed quietly (the growth of an incident, the answer of a provider) is not told by itself, and a member is spoken for by its incident.
+-- $1 delivery, $2 lease, $3 revision told, $4 reference, $5 least time between two messages about an incident that is not over, $6 state told,
+-- $7 reminders told.
+UPDATE paidwatch.delivery d SET told_at = now(),
+    told_revision = CASE WHEN q.quietly AND NOT paidwatch.can_edit(d.reference || $4::text::jsonb) THEN a.revision ELSE $3::integer END,
+    reference = d.reference || $4::text::jsonb,
     due_at = CASE
         WHEN a.revision <= $3::integer THEN NULL
         WHEN paidwatch.can_edit(d.reference || $4::text::jsonb)
             THEN now() + CASE WHEN (a.kind = 'incident' OR a.reference IN ('', '?')) AND a.state <> 'resolved' THEN $5::interval ELSE interval '0' END
-        WHEN a.incident_id IS NOT NULL OR (a.kind = 'incident' OR a.reference IN ('', '?')) AND a.state <> 'resolved' THEN NULL
+        WHEN a.incident_id IS NOT NULL OR q.quietly THEN NULL
         ELSE now() END,
-    waits_for = NULL, not_before = NULL, attempts = 0, trying_since = NULL, lease = NULL, lease_until = NULL, dead_at = NULL, last_error = NULL
+    waits_for = NULL, not_before = NULL, trying_since = NULL, lease = NULL, lease_until = NULL, dead_at = NULL, last_error = NULL
 FROM paidwatch.alert a
+CROSS JOIN LATERAL (
+    SELECT a.state <> 'resolved' AND (a.kind = 'incident' OR a.reference IN ('', '?') OR a.state = $6::text AND a.reminders = $7::integer) AS quietly
+) q
 WHERE d.delivery_id = $1::bigint AND d.lease = $2::text AND a.alert_id = d.alert_id
 RETURNING a.opened_at, d.due_at IS NOT NULL AS moved_on,
     EXISTS (SELECT FROM paidwatch.channel c WHERE c.name = d.channel AND c.down_since IS NOT NULL) AS down;

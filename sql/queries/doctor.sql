@@ -77,6 +77,28 @@ WHERE greatest(c.reltuples, (SELECT sum(r.reltuples) FROM pg_inherits h JOIN pg_
 -- Columns of the events table that an activation could not fill.
 SELECT paidwatch.unsupplied_event_columns(i.mapping -> 'events') AS columns FROM paidwatch.installation i;
 
+-- name: event_times
+-- Whether the column of the time of events can be read as one.
+SELECT paidwatch.instant(paidwatch.named_table('events', i.mapping -> 'events' ->> 'table'), i.mapping -> 'events' ->> 'created_at', 'UTC')
+    NOT LIKE 'NULL%' AS timed
+FROM paidwatch.installation i;
+
+-- name: undated_events
+-- Events that count and have no time, of users about whom something is decided: $1 with gaps, $1 whose payments wait, $1 of the newest
+-- alerts. By the key of the user, and no more than ten of each.
+SELECT coalesce(sum(e.undated), 0)::integer AS undated
+FROM (
+    (SELECT w.user_id FROM paidwatch.watch w WHERE w.state = 'gap' AND w.user_id IS NOT NULL LIMIT $1::integer)
+    UNION
+    (SELECT w.user_id FROM paidwatch.watch w WHERE w.due_at IS NOT NULL AND w.user_id IS NOT NULL ORDER BY w.due_at LIMIT $1::integer)
+    UNION
+    (SELECT a.user_id FROM paidwatch.alert a WHERE a.user_id IS NOT NULL ORDER BY a.alert_id DESC LIMIT $1::integer)
+) u
+CROSS JOIN LATERAL (
+    SELECT count(*) AS undated FROM (
+        SELECT FROM paidwatch.events x WHERE x.user_id = u.user_id AND x.class IN ('activated', 'deliberate') AND x.created_at IS NULL LIMIT 10) few
+) e;
+
 -- name: zones
 -- The configured zone, the one the server thinks in, and the newest payment: a moment in the future betrays a wrong zone.
 SELECT z.configured, z.server, (now() AT TIME ZONE z.configured) <> (now() AT TIME ZONE z.server) AS differ, z.naive, now() AS now,
@@ -205,3 +227,21 @@ FROM (
     ) x GROUP BY x.provider
 ) t LEFT JOIN paidwatch.forward_target g ON g.provider = t.provider
 ORDER BY t.provider;
+
+-- name: questions_by_provider
+-- How it went when providers ($1) were asked about payments, by the last question about each within $2; $3 are reasons that are about the
+-- payment and not about the provider. None for a provider that was never asked.
+SELECT k.provider, now() AS now, s.asked_at, s.problem, s.answered_at, s.asked, s.unanswered, s.failed,
+    ARRAY(SELECT format('%s: %s', a.problem, count(*)) FROM paidwatch.answer a
+          WHERE a.provider = k.provider AND a.problem <> '' AND a.asked_at >= now() - $2::interval
+          GROUP BY a.problem ORDER BY count(*) DESC, a.problem) AS reasons
+FROM unnest($1::text[]) WITH ORDINALITY AS k (provider, place)
+CROSS JOIN LATERAL (
+    SELECT max(a.asked_at) AS asked_at, max(a.answered_at) AS answered_at, (array_agg(a.problem ORDER BY a.asked_at DESC))[1] AS problem,
+        count(*) FILTER (WHERE a.asked_at >= now() - $2::interval) AS asked,
+        count(*) FILTER (WHERE a.asked_at >= now() - $2::interval AND a.problem <> '') AS unanswered,
+        count(*) FILTER (WHERE a.asked_at >= now() - $2::interval AND a.problem <> '' AND a.problem <> ALL ($3::text[])) AS failed
+    FROM paidwatch.answer a WHERE a.provider = k.provider AND a.asked_at IS NOT NULL
+) s
+WHERE s.asked_at IS NOT NULL
+ORDER BY k.place;

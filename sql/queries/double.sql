@@ -1,7 +1,3 @@
--- name: doubles_due
--- Whether any activation is to be looked at: one look into the index while none is.
-SELECT EXISTS (SELECT FROM paidwatch.activation a WHERE a.look_at <= now()) AS due;
-
 -- name: look_for_doubles
 -- Activations that are to be looked at, with the first event by which the application itself activated what paidwatch had activated:
 -- one that names the same payment, or one that names none within three days, as long as providers repeat webhooks, unless a newer
@@ -11,10 +7,11 @@ WITH due AS MATERIALIZED (
     SELECT a.activation_id FROM paidwatch.activation a WHERE a.look_at <= now() ORDER BY a.look_at LIMIT $1::integer FOR UPDATE SKIP LOCKED
 ), seen AS (
     UPDATE paidwatch.activation a SET look_at = NULL FROM due d WHERE a.activation_id = d.activation_id
-    RETURNING a.activation_id, a.payment_id, a.user_id, a.state, a.strategy, a.forced, a.claimed_at, a.done_at, a.event_id, a.after, a.doubled_at
+    RETURNING a.activation_id, a.payment_id, a.method, a.reference, a.names, a.user_id, a.state, a.strategy, a.forced, a.claimed_at, a.done_at, a.event_id, a.after, a.doubled_at
 )
-SELECT a.activation_id, a.payment_id::text AS payment_id, a.user_id::text AS user_id, a.done_at, a.doubled_at, l.alert_id, l.state AS alert_state,
-    p.plan_id, p.method, p.amount, p.currency, p.reference, paidwatch.image_moment(a.after, 'paid_until') AS paid_for_until,
+SELECT a.activation_id, a.payment_id::text AS payment_id, a.method AS told_method, a.reference AS told_reference, a.user_id::text AS user_id, a.done_at, a.doubled_at, l.alert_id, l.state AS alert_state,
+    coalesce(p.plan_id, t.plan_id) AS plan_id, coalesce(p.method, a.method) AS method, coalesce(p.amount, t.amount) AS amount,
+    coalesce(p.currency, t.currency) AS currency, paidwatch.image_moment(a.after, 'paid_until') AS paid_for_until,
     paidwatch.image_value(a.after, 'paid_until') IS NULL AS paid_for_ever, u.user_id IS NOT NULL AS user_exists,
     paidwatch.readable(u.paid_until) AS paid_until, coalesce(u.paid_until_watched, false) AS paid_until_watched,
     NOT EXISTS (SELECT FROM paidwatch.compare_subscriber(a.user_id, a.after)) AS untouched,
@@ -22,10 +19,14 @@ SELECT a.activation_id, a.payment_id::text AS payment_id, a.user_id::text AS use
 FROM seen a
 LEFT JOIN paidwatch.payments p ON p.payment_id = a.payment_id
 LEFT JOIN paidwatch.watch w ON w.payment_id = a.payment_id
+LEFT JOIN LATERAL (
+    SELECT x.plan_id, x.amount, x.currency, x.at FROM paidwatch.reading x
+    WHERE a.reference IS NOT NULL AND x.method = a.method AND x.reference = a.reference AND x.valid AND x.status = 'paid' ORDER BY x.at LIMIT 1
+) t ON true
 LEFT JOIN paidwatch.subscribers u ON u.user_id = a.user_id
 LEFT JOIN paidwatch.alert l ON l.activation_id = a.activation_id AND l.kind = 'double_activation'
 CROSS JOIN LATERAL (
-    SELECT coalesce(w.paid_at, p.settled_at, a.claimed_at) AS paid_at, 'P7_not_activated_yet' = ANY (a.forced) AS forced,
+    SELECT coalesce(w.paid_at, p.settled_at, t.at, a.claimed_at) AS paid_at, 'P7_not_activated_yet' = ANY (a.forced) AS forced,
         -- As core.readback writes it.
         format('[paidwatch:%s:%s]', left(replace(i.installation_id::text, '-', ''), 8), a.activation_id) AS mark
     FROM paidwatch.installation i
@@ -42,12 +43,13 @@ LEFT JOIN LATERAL (
     -- was done: a request that had been given up for lost, and was asked for again.
     WHERE coalesce(v.d ->> 'source', '') <> 'paidwatch' AND (position('[paidwatch:' IN coalesce(v.d ->> 'reason', '')) = 0
             OR v.created_at > a.done_at + interval '5 seconds' AND position(k.mark IN v.d ->> 'reason') > 0)
-        AND CASE WHEN v.refs && ARRAY[a.payment_id::text, p.reference] THEN NOT k.forced OR v.created_at > a.done_at
+        AND CASE WHEN v.refs && (ARRAY[a.payment_id::text, p.reference] || a.names) THEN NOT k.forced OR v.created_at > a.done_at
             ELSE cardinality(v.refs) = 0 AND v.created_at < a.done_at + interval '3 days'
                 AND v.created_at > CASE WHEN k.forced OR a.strategy = 'http' THEN a.done_at ELSE k.paid_at - interval '5 minutes' END
                 AND NOT EXISTS (
                     SELECT FROM paidwatch.payments q LEFT JOIN paidwatch.watch qw ON qw.payment_id = q.payment_id
-                    WHERE q.user_id = a.user_id AND q.payment_id <> a.payment_id AND q.paid AND coalesce(qw.paid_at, q.settled_at) > k.paid_at)
+                    WHERE q.user_id = a.user_id AND q.payment_id IS DISTINCT FROM a.payment_id AND q.paid AND coalesce(qw.paid_at, q.settled_at) > k.paid_at
+                        AND (q.reference = ANY (a.names)) IS NOT TRUE)
             END
     ORDER BY v.created_at, v.event_id LIMIT 1
 ) e ON a.doubled_at IS NULL

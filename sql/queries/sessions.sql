@@ -9,12 +9,13 @@ SELECT CASE WHEN pg_notification_queue_usage() < 0.5 THEN
 
 -- name: sessions
 -- The payments that ids of the success page lead to, one row per id and payment. $1 ids; $2 which of them may be the key of a row;
--- $3 users, $4 plans, $5 times of those that are order ids, else NULL. An order leads to the newest payment of that user and plan.
+-- $3 users, $4 plans, $5 times of those that are order ids, else NULL; $6 which of them may be an order's id. An order leads to the newest
+-- payment of that user and plan.
 WITH kind AS MATERIALIZED (
     SELECT p.typbasetype::regtype AS payments, u.typbasetype::regtype AS users
     FROM pg_type p, pg_type u WHERE p.oid = 'paidwatch.payment_key'::regtype AND u.oid = 'paidwatch.user_key'::regtype
 ), asked AS MATERIALIZED (
-    SELECT q.n, q.id, q.plan_id, q.ordered_at, CASE WHEN q.by_key AND CASE
+    SELECT q.n, q.id, q.plan_id, q.ordered_at, q.signed, CASE WHEN q.by_key AND CASE
             WHEN k.payments IN ('int2'::regtype, 'int4', 'int8') THEN CASE WHEN q.id ~ '^[0-9]{1,18}$' THEN q.id::bigint <=
                 CASE k.payments WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END ELSE false END
             WHEN k.payments = 'uuid'::regtype THEN q.id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
@@ -24,12 +25,27 @@ WITH kind AS MATERIALIZED (
                 CASE k.users WHEN 'int2'::regtype THEN 32767 WHEN 'int4'::regtype THEN 2147483647 ELSE 9223372036854775807 END ELSE false END
             WHEN k.users = 'uuid'::regtype THEN q.user_id ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
             ELSE true END THEN q.user_id END AS user_id
-    FROM unnest($1::text[], $2::boolean[], $3::text[], $4::text[], $5::timestamptz[]) WITH ORDINALITY AS q (id, by_key, user_id, plan_id, ordered_at, n)
+    FROM unnest($1::text[], $2::boolean[], $3::text[], $4::text[], $5::timestamptz[], $6::boolean[]) WITH ORDINALITY
+        AS q (id, by_key, user_id, plan_id, ordered_at, signed, n)
     CROSS JOIN kind k
 )
 -- OFFSET 0: id by id, by index, whatever the statistics of young tables make the planner believe.
 SELECT a.n, p.payment_id::text AS payment_id FROM asked a
 CROSS JOIN LATERAL (SELECT p.payment_id FROM paidwatch.payments p WHERE p.reference = a.id LIMIT 2 OFFSET 0) p
+UNION
+-- The application may have kept another id of the same payment than the one that came back: a signed webhook names both.
+SELECT a.n, p.payment_id::text FROM asked a
+CROSS JOIN LATERAL (
+    SELECT k.log_id, k.reference FROM paidwatch.reading k WHERE k.reference = a.id AND k.valid
+    UNION ALL
+    SELECT k.log_id, k.reference FROM paidwatch.reading_name m JOIN paidwatch.reading k ON k.log_id = m.log_id
+    WHERE m.name = a.id AND k.valid AND (a.signed OR k.order_id IS DISTINCT FROM a.id)
+    OFFSET 0
+) k
+CROSS JOIN LATERAL (
+    SELECT k.reference AS name UNION ALL SELECT m.name FROM paidwatch.reading_name m WHERE m.log_id = k.log_id OFFSET 0
+) o
+CROSS JOIN LATERAL (SELECT p.payment_id FROM paidwatch.payments p WHERE p.reference = o.name LIMIT 2 OFFSET 0) p
 UNION
 SELECT a.n, p.payment_id::text FROM asked a
 CROSS JOIN LATERAL (SELECT p.payment_id FROM paidwatch.payments p WHERE p.payment_id = a.key::paidwatch.payment_key OFFSET 0) p

@@ -1,5 +1,5 @@
 -- name: put_test_first
--- A test message is claimed before everything else, so that nothing real is sent in its stead. $1 delivery.
+-- A test message is claimed before everything else, so that nothing real is sent in its stead, whoever delivers. $1 delivery.
 UPDATE paidwatch.delivery SET due_at = 'epoch' WHERE delivery_id = $1::bigint AND due_at IS NOT NULL AND lease IS NULL RETURNING delivery_id;
 
 -- name: try_broken
@@ -8,8 +8,8 @@ UPDATE paidwatch.delivery SET due_at = 'epoch' WHERE delivery_id = $1::bigint AN
 UPDATE paidwatch.channel SET not_before = NULL WHERE name = $1::text AND down_since IS NOT NULL;
 
 -- name: asked_to_wait
--- How long the channel may not be asked yet. $1 channel.
-SELECT c.not_before - now() AS wait FROM paidwatch.channel c WHERE c.name = $1::text AND c.not_before > now();
+-- How long the channel may not be asked yet, and why, where it is broken. $1 channel.
+SELECT c.not_before - now() AS wait, c.down_reason FROM paidwatch.channel c WHERE c.name = $1::text AND c.not_before > now();
 
 -- name: ring_outbox
 -- Tells the daemon that there is something to deliver, unless the queue of notifications has no room.

@@ -67,7 +67,12 @@ WITH moments AS (
         concat_ws(' ', x.method, 'for ' || x.reference,
             CASE x.valid WHEN true THEN 'signature valid' WHEN false THEN 'signature bad' ELSE 'signature not checked' END, x.error)
     FROM paidwatch.reading x
-    WHERE (x.user_id = $1::text::paidwatch.user_key OR x.reference = ANY ($4::text[])) AND NOT EXISTS (
+    -- Way by way, each by its index: one condition with OR may read the whole table.
+    WHERE x.log_id = ANY (ARRAY(
+        SELECT y.log_id FROM paidwatch.reading y WHERE y.user_id = $1::text::paidwatch.user_key
+        UNION SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = ANY ($4::text[])
+        -- The payment by another name than the application's.
+        UNION SELECT y.log_id FROM paidwatch.reading_name y WHERE y.name = ANY ($4::text[]))) AND NOT EXISTS (
         SELECT FROM paidwatch.webhook_rows(ARRAY[x.log_id]) h
         WHERE h.user_id = $1::text::paidwatch.user_key OR h.reference = ANY ($3::text[]) OR h.reference = ANY ($4::text[]))
     UNION ALL

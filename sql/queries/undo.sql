@@ -1,11 +1,11 @@
--- name: activation_payment
--- The payment of an activation, for the locks that come before the ledger's. $1 activation.
-SELECT a.payment_id::text AS payment_id FROM paidwatch.activation a WHERE a.activation_id = $1::bigint;
+-- name: activation_subject
+-- What an activation is for, for the locks that come before the ledger's. $1 activation.
+SELECT a.payment_id::text AS payment_id, a.method, a.reference FROM paidwatch.activation a WHERE a.activation_id = $1::bigint;
 
 -- name: lock_activation
 -- What undoing needs to know of an activation, which nobody else changes meanwhile. $1 activation.
-SELECT a.activation_id, a.payment_id::text AS payment_id, a.user_id::text AS user_id, a.state, a.strategy, a.actor, a.done_at,
-    a.before::text AS before, a.after::text AS after, a.undone_at, a.undone_by, p.reference
+SELECT a.activation_id, a.payment_id::text AS payment_id, a.method, a.reference, a.user_id::text AS user_id, a.state, a.strategy, a.actor,
+    a.done_at, a.before::text AS before, a.after::text AS after, a.undone_at, a.undone_by, coalesce(p.reference, a.reference) AS named
 FROM paidwatch.activation a LEFT JOIN paidwatch.payments p ON p.payment_id = a.payment_id
 WHERE a.activation_id = $1::bigint FOR UPDATE OF a;
 
@@ -25,13 +25,18 @@ RETURNING activation_id, undone_at;
 
 -- name: take_back_story
 -- What was told as fixed is fixed no more: its watch ended on purpose, and so did the newest story about it. Further stories that stood
--- about the activation itself are over. $1 payment, $2 activation, $3 what is said about it, $4 who, $5 why.
+-- about the activation itself are over. $1 payment, or $6 method and $7 reference, $2 activation, $3 what is said about it, $4 who, $5 why.
 WITH shut AS (
     UPDATE paidwatch.watch w SET outcome = 'ended', closed_at = now(), due_at = NULL
     WHERE w.payment_id = $1::text::paidwatch.payment_key AND w.state = 'closed' AND w.outcome IN ('fixed', 'activated')
+), ended AS (
+    UPDATE paidwatch.claim c SET outcome = 'ended', closed_at = now(), due_at = NULL
+    WHERE c.method = $6::text AND c.reference = $7::text AND c.state = 'closed' AND c.outcome IN ('fixed', 'activated')
 ), told AS (
     UPDATE paidwatch.alert a SET outcome = 'ended', revision = a.revision + 1, notes = a.notes || $3::text
-    WHERE a.alert_id = (SELECT max(k.alert_id) FROM paidwatch.alert k WHERE k.payment_id = $1::text::paidwatch.payment_key)
+    WHERE a.alert_id = (SELECT max(k.alert_id) FROM (
+            SELECT k.alert_id FROM paidwatch.alert k WHERE k.payment_id = $1::text::paidwatch.payment_key
+            UNION ALL SELECT k.alert_id FROM paidwatch.alert k WHERE k.method = $6::text AND k.reference = $7::text) k)
         AND a.state = 'resolved' AND a.outcome IN ('fixed', 'ended')
     RETURNING a.alert_id
 ), over AS (

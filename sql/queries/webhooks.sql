@@ -51,14 +51,15 @@ UPDATE paidwatch.webhook w SET unlogged = false FROM told t WHERE w.webhook_id =
 
 -- name: unsettled_webhooks
 -- Webhooks of which nothing was made for longer than $1, and those that the application's log knows nothing of: locked for the one
--- who settles them. $2 most.
+-- who settles them. $2 most, $3 the webhook behind which to look.
 SELECT w.webhook_id, w.provider, w.received_at, w.body, w.headers, w.state, w.signature, w.problem, w.log_id, w.forward_state, w.last_error,
     w.forwarded_at
 FROM paidwatch.webhook w
 WHERE w.webhook_id IN (
     SELECT r.webhook_id FROM paidwatch.webhook r WHERE r.state = 'received' AND r.received_at < now() - $1::interval
+        AND r.webhook_id > $3::bigint
     UNION ALL
-    SELECT u.webhook_id FROM paidwatch.webhook u WHERE u.unlogged
+    SELECT u.webhook_id FROM paidwatch.webhook u WHERE u.unlogged AND u.webhook_id > $3::bigint
     ORDER BY 1 LIMIT $2::integer)
 ORDER BY w.webhook_id FOR UPDATE OF w SKIP LOCKED;
 
@@ -206,7 +207,7 @@ SELECT f.at, f.took, f.result, f.code, f.error FROM paidwatch.forward_attempt f 
 
 -- name: replay_webhooks
 -- Dead letters are passed on anew with all their time, rejected ones are read anew; with $3 those that were passed on already, or
--- never were to be, are passed on (again). $1 webhooks, or NULL for all dead letters; $2 who wants it.
+-- never were to be, are passed on (again). $1 webhooks, or NULL for all dead letters; $2 who wants it. What has no body any more stays.
 UPDATE paidwatch.webhook w SET replayed_by = $2::text, lease = NULL, lease_until = NULL,
     state = CASE WHEN w.state = 'rejected' THEN 'received' ELSE w.state END,
     forward_state = CASE WHEN w.state = 'rejected' THEN 'none' ELSE 'due' END,
@@ -214,7 +215,7 @@ UPDATE paidwatch.webhook w SET replayed_by = $2::text, lease = NULL, lease_until
     forward_attempts = 0, unlogged = w.state <> 'rejected'
 WHERE CASE WHEN $1::bigint[] IS NULL THEN w.forward_state = 'dead'
     ELSE w.webhook_id = ANY ($1::bigint[]) AND (w.forward_state = 'dead' OR w.state = 'rejected'
-        OR $3::boolean AND w.state = 'verified' AND w.forward_state <> 'due') END
+        OR $3::boolean AND w.state = 'verified' AND w.forward_state <> 'due' AND w.body <> '') END
 RETURNING w.webhook_id, w.provider, w.state;
 
 -- name: ask_target_now
@@ -222,11 +223,21 @@ RETURNING w.webhook_id, w.provider, w.state;
 UPDATE paidwatch.forward_target SET not_before = NULL WHERE provider = ANY ($1::text[]);
 
 -- name: purge_webhooks
--- Removes webhooks that were received longer ago than $1 and are not to be passed on any more, at most $2, the oldest first; returns how many.
+-- Removes webhooks that were received longer ago than $1 and are not to be passed on any more, at most $2; returns how many. Of one that was
+-- believed a row without body and headers stays for 90 days more, so that a late repeat, or whoever has a copy of it, does nothing: not
+-- every signature has a time in it. The newest first, so that what was emptied before is passed over once and not for each batch.
 WITH old AS MATERIALIZED (
-    SELECT w.webhook_id FROM paidwatch.webhook w WHERE w.received_at < now() - $1::interval AND w.forward_state <> 'due'
-    ORDER BY w.received_at LIMIT $2::integer FOR UPDATE SKIP LOCKED
+    SELECT w.webhook_id, w.state = 'verified' AND w.received_at >= now() - $1::interval - interval '90 days' AS stays FROM paidwatch.webhook w
+    WHERE w.received_at < now() - $1::interval AND w.forward_state <> 'due'
+        AND (w.body <> '' OR w.state <> 'verified' OR w.received_at < now() - $1::interval - interval '90 days')
+    ORDER BY w.received_at DESC LIMIT $2::integer FOR UPDATE SKIP LOCKED
+), emptied AS (
+    UPDATE paidwatch.webhook w SET body = '', headers = '[]', last_error = NULL, unlogged = false,
+        forward_state = CASE w.forward_state WHEN 'dead' THEN 'none' ELSE w.forward_state END
+    FROM old o WHERE o.stays AND w.webhook_id = o.webhook_id
+), forgotten AS (
+    DELETE FROM paidwatch.forward_attempt f USING old o WHERE o.stays AND f.webhook_id = o.webhook_id
 ), gone AS (
-    DELETE FROM paidwatch.webhook w USING old o WHERE w.webhook_id = o.webhook_id RETURNING w.webhook_id
+    DELETE FROM paidwatch.webhook w USING old o WHERE NOT o.stays AND w.webhook_id = o.webhook_id
 )
-SELECT count(*) FROM gone;
+SELECT count(*) FROM old;

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -12,9 +13,11 @@ from typing import Any
 import aiohttp
 import anyio
 import pytest
+from aiohttp import web
 
 from paidwatch.errors import Refused
 from tests.acceptance.test_scenarios import AUTO, DAY, Scene, activations, announced_since, paid, scene
+from tests.channels.fakes.http import Received, Service, serving
 from tests.support import shop
 from tests.support.admin import GUIDE, OWN, TOKEN, Admin, Fault, admin
 from tests.support.daemon import Daemon, Sections, paidwatch
@@ -108,6 +111,60 @@ async def test_signed_money_without_a_payment_is_told_and_nobody_is_activated(ca
     assert [one.word for one in orphans()] == ["NEW"]
     assert (await shop.read(careful.db, "users", user))["subscription_tier"] == "free"
     assert not await careful.db.fetchval("SELECT count(*) FROM paidwatch.activation WHERE user_id = $1", user)
+
+
+@pytest.fixture(scope="module", params=["F", "L"])
+async def asking(
+    request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Scene]:
+    """A daemon whose provider can be asked; it confirms what ends in 1, and knows of nothing else."""
+
+    async def says(got: Received) -> web.Response:
+        number = int(got.path.rpartition("/")[2])
+        status = "finished" if number % 10 == 1 else "waiting"
+        money = {"price_amount": 29.99, "price_currency": "usd"}
+        return web.json_response({"payment_id": number, "payment_status": status} | money)
+
+    async with serving(Service(says)) as provider:
+        keys = {
+            "api_key": "c4nary-api-key",
+            "api_url": provider.base,
+            "secret": "a secret of webhooks",
+            "methods": ["nowpayments"],
+        }
+        crypto = {"providers.crypto": {"type": "nowpayments"} | keys}
+        async for found in scene(server, request.param, tmp_path_factory.mktemp("asking"), AUTO, WITNESS, crypto):
+            yield found
+
+
+async def test_signed_money_without_a_payment_is_activated_where_the_provider_confirms_it(asking: Scene) -> None:
+    """Scenarios 12, 13 and 15: the incident that has no payment row, told five times over."""
+    db = asking.db
+    users = {number: await shop.add_user(db) for number in ("7700000001", "7700000002")}
+    for number, user in users.items():
+        for _ in range(5):
+            order = f"winu_sub_{user}_vip_elite_{int(time.time())}"
+            await ipn(db, number, order_id=order, price_amount=29.99)
+        await ipn(db, number, "confirming", price_amount=29.99)
+
+    def said(number: str) -> list[str]:
+        orphans = (one for one in asking.told.told if one.kind == "orphan_webhook")
+        return [one.word for one in orphans if number in json.dumps(one.body)]
+
+    await asking.told.until(lambda: all(said(number) for number in users))
+    assert {number: said(number) for number in users} == {"7700000001": ["FIXED"], "7700000002": ["NEW"]}
+    right, wrong = [await shop.read(db, "users", user) for user in users.values()]
+    assert (right["subscription_status"], right["subscription_tier"]) == ("active", "vip_elite")
+    assert wrong["subscription_tier"] == "free"
+    # The application writes its row, and activates, at last: that is no second payment, and a second activation.
+    until = right["payment_due_date"]
+    payment = await paid(db, right["id"], "vip_elite", reference="7700000001", amount=29.99)
+    await shop.activate(db, right["id"], plan="vip_elite", payment=payment, days=31)
+    await asking.told.until(lambda: any(one.kind == "double_activation" for one in asking.told.told))
+    assert not await activations(asking, payment)
+    entries = await db.fetch("SELECT state, reference FROM paidwatch.activation WHERE user_id = $1", right["id"])
+    assert [(entry["state"], entry["reference"]) for entry in entries] == [("done", "7700000001")]
+    assert (await shop.read(db, "users", right["id"]))["payment_due_date"] > until
 
 
 # P7: an event that names the payment counts always, one that names none from shortly before the payment

@@ -203,11 +203,53 @@ async def test_an_incident_stands_for_its_members(watched: Database, config: Pat
 async def test_what_is_over_is_shown_when_asked_for(watched: Database, config: Path) -> None:
     old, _, _ = await gap(watched, state="resolved", outcome="fixed", resolved_at=datetime(2026, 1, 1).astimezone())
     assert (await document(config))["count"] == 0
-    assert [one["alert_id"] for one in (await document(config, "list", "--all"))["alerts"]] == [old]
-    assert (await document(config, "list", "--since", "1m"))["count"] == 0
+    for group in ([], ["list"]):
+        assert [one["alert_id"] for one in (await document(config, *group, "--all"))["alerts"]] == [old]
+        assert (await document(config, *group, "--since", "1m"))["count"] == 0
+        assert "there is no alert" in (await paidwatch("alerts", *group, "--since", "1m", config=config)).stdout
     await watched.execute("UPDATE paidwatch.alert SET resolved_at = now()")
-    [one] = (await document(config, "list", "--since", "1m"))["alerts"]
-    assert (one["state"], one["outcome"]) == ("resolved", "fixed")
+    for group in ([], ["list"]):
+        [one] = (await document(config, *group, "--since", "1m"))["alerts"]
+        assert (one["state"], one["outcome"]) == ("resolved", "fixed")
+
+
+async def test_an_option_of_the_list_stands_behind_it(watched: Database, config: Path) -> None:
+    for option in (["--all"], ["--since", "1h"], ["--members"], ["--json"]):
+        await refused(watched, config, *option, "list", why=f"{option[0]} goes behind list", expect=64)
+
+
+@pytest.mark.parametrize("end", ["expired", "dismissed", "fixed"])
+async def test_an_alert_ends_once(watched: Database, config: Path, end: str) -> None:
+    number, _, _ = await gap(watched, state="resolved", outcome=end, resolved_at=datetime.now().astimezone())
+    for what in ("resolved", end) if end != "fixed" else ("resolved",):
+        await watched.execute("INSERT INTO paidwatch.alert_history (alert_id, what) VALUES ($1, $2)", number, what)
+    one = await document(config, "show", str(number))
+    assert [it["what"] for it in one["history"]] == ["opened", "resolved" if end == "fixed" else end]
+
+
+async def test_what_the_provider_says_is_shown_with_the_alert(watched: Database, config: Path) -> None:
+    number, _, payment = await gap(watched)
+    assert (await document(config, "show", str(number)))["provider_answer"] is None
+    await watched.execute("UPDATE payment_transactions SET transaction_id = 'n-1' WHERE id = $1", payment)
+    story = await alert(watched, kind="orphan_webhook", method="nowpayments", reference="n-2")
+    for reference in ("n-1", "n-2"):
+        await watched.execute(
+            "INSERT INTO paidwatch.answer (method, reference, provider, status, said, amount, currency, answered_at,"
+            " problem, asked_at) VALUES ('nowpayments', $1, 'crypto', 'paid', E'finished\\x1b[31m', 14.99, 'USD',"
+            " '2026-11-23 12:03 UTC', 'it did not answer in time', '2026-11-23 12:05 UTC')",
+            reference,
+        )
+    for about in (number, story):
+        lines = (await paidwatch("alerts", "show", str(about), config=config)).stdout.splitlines()
+        at = next(place for place, line in enumerate(lines) if line.startswith("  provider "))
+        said = [line[16:] for line in lines[at : at + 2]]
+        assert said == [
+            "the provider says: finished[31m (paid), 14.99 USD (asked 2026-11-23 12:03 UTC)",
+            "the provider could not be asked: it did not answer in time (tried 2026-11-23 12:05 UTC)",
+        ]
+        answer = (await document(config, "show", str(about)))["provider_answer"]
+        assert (answer["status"], answer["amount"], answer["said"]) == ("paid", "14.99", "finished[31m")
+        assert answer["problem"] == "it did not answer in time"
 
 
 async def test_one_alert_with_its_history_and_deliveries(watched: Database, config: Path) -> None:

@@ -51,6 +51,7 @@ KEYS = {
     "user_tier",
     "activation_event",
     "cause",
+    "provider_answer",
 }
 
 
@@ -94,6 +95,37 @@ async def test_a_missed_webhook_is_a_gap_without_any_daemon(watched: Database, c
     assert checked.utcoffset() == paid.utcoffset() == timedelta(0)
     assert gap["age_seconds"] == int((checked - paid).total_seconds()) >= 3600
     assert ("webhooks" in answer["not_watched"]) == (shape == "X")
+
+
+ANSWERED = (
+    "INSERT INTO paidwatch.answer (method, reference, provider, status, said, amount, currency, answered_at, problem,"
+    " asked_at) VALUES ($1, $2, 'crypto', $3, coalesce($3 || '!', ''), 14.99, 'USD', now(), $4, now())"
+)
+
+
+async def test_what_the_provider_said_when_it_was_asked(watched: Database, config: Path) -> None:
+    for reference in ("n-1", "n-2", "n-3"):
+        await missed(watched, reference=reference, method="NowPayments")
+    await watched.execute(ANSWERED, "nowpayments", "n-1", "settling", "")
+    await watched.execute(ANSWERED, "nowpayments", "n-2", None, "it did not answer in time")
+    by_reference = {gap["reference"]: gap["provider_answer"] for gap in (await check(config))["gaps"]}
+    assert by_reference["n-3"] is None
+    assert by_reference["n-2"]["problem"] == "it did not answer in time"
+    assert by_reference["n-2"]["status"] is None
+    said = by_reference["n-1"]
+    assert {**said, "answered_at": 0, "asked_at": 0} == {
+        "status": "settling",
+        "said": "settling!",
+        "amount": "14.99",
+        "currency": "USD",
+        "answered_at": 0,
+        "problem": None,
+        "asked_at": 0,
+    }
+    assert datetime.fromisoformat(said["answered_at"]).utcoffset() == timedelta(0)
+    lines = (await paidwatch("check", config=config, expect=1)).stdout.splitlines()[1:4]
+    ends = [line.partition("; ")[2] for line in lines]
+    assert ends == ["the provider says settling", "the provider could not be asked: it did not answer in time", ""]
 
 
 @SHAPES

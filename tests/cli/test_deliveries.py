@@ -163,6 +163,30 @@ async def test_the_running_daemon_sends_a_replayed_letter_at_once(
     assert (await asked(file, "show", str(number)))["state"] == "sent"
 
 
+async def test_the_try_that_was_taken_counts_and_the_next_message_begins_anew(
+    watched: Database, told: Sink, tmp_path: Path
+) -> None:
+    ops = {"type": "webhook", "url": told.url("ops"), "pace": "1ms"}
+    quick = {"channels.ops": ops, "deliveries": {"first_retry": "1ms", "max_retry": "2ms"}}
+    file = written(tmp_path, watched, quick)
+    [number] = await letters(watched, "dead")
+    told.refuse_with["ops"] = 503
+    async with running(file) as daemon:
+        await daemon.ready()
+        await paidwatch("deliveries", "replay", str(number), config=file)
+        await told.until(lambda: told.refused >= 2)
+        del told.refuse_with["ops"]
+        await daemon.log("delivery.sent")
+        [first] = (await asked(file, "--state", "sent"))["deliveries"]
+        assert first["attempts"] == told.refused + 1
+        await watched.execute("UPDATE paidwatch.alert SET revision = revision + 1")
+        await watched.execute("UPDATE paidwatch.delivery SET due_at = now() + interval '1 hour'")
+        assert (await asked(file, "list"))["deliveries"][0]["attempts"] == 0, "nothing was tried for this one"
+        await paidwatch("deliveries", "retry", str(number), config=file)
+        await daemon.log("delivery.sent", count=2)
+        assert [it["attempts"] for it in (await asked(file, "--state", "sent"))["deliveries"]] == [1]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

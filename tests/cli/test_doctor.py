@@ -13,6 +13,7 @@ import pytest
 
 from paidwatch.cli.doctor_command import examination, with_configuration
 from paidwatch.config import load
+from paidwatch.core.answer import Trouble
 from paidwatch.ops.doctor import Doctor, Finding, Limits, Report, State
 from paidwatch.store.installation import Server as Answering
 from tests.conftest import OwnServer
@@ -113,8 +114,7 @@ async def test_a_wrong_database_name_ends_with_2(examine: Examine, server: Serve
 
 async def test_doubts_about_the_configuration_come_first(watched: Database, tmp_path: Path) -> None:
     file = written(tmp_path, watched, {"log": {"level": "info"}})
-    settings = await anyio.to_thread.run_sync(lambda: load(file, {}))
-    report = with_configuration(settings, Report(findings=[], asked=True))
+    report = await anyio.to_thread.run_sync(lambda: with_configuration(load(file, {}), Report(findings=[], asked=True)))
     assert [finding.state for finding in report.findings] == [State.OK, State.WARNING]
 
 
@@ -272,6 +272,64 @@ async def test_events_that_an_activation_cannot_write(examine: Examine, watched:
     await watched.execute("ALTER TABLE public.subscription_events ADD COLUMN tenant text NOT NULL")
     assert "tenant" in said(await examine(WEBHOOK, AUTO), "activation")
     assert "tenant" in said(await examine(), "activation", State.WARNING)
+
+
+UNTIMED = "ALTER TABLE public.subscription_events ALTER created_at DROP NOT NULL, ALTER updated_at DROP NOT NULL"
+
+
+@pytest.mark.parametrize("column", ["nowhere", "event_type"])
+async def test_events_without_a_time_blind_the_guards(examine: Examine, server: Server, column: str) -> None:
+    """Whether there is no such column, or one that is no time."""
+    untimed: Sections = {"events": {"created_at": column}}
+    database = await installed(server, "F", untimed)
+    try:
+        found = said(await examine(WEBHOOK, AUTO, untimed, database=database), "activation")
+        assert "events have no time" in found
+        assert "created_at" in found
+        assert "no time" in said(await examine(WEBHOOK, untimed, database=database), "activation", State.WARNING)
+    finally:
+        await server.drop(database)
+
+
+async def test_events_that_lack_their_time_are_counted_where_it_matters(examine: Examine, watched: Database) -> None:
+    await watched.execute(UNTIMED)
+    await watch(watched, "state = 'gap', kind = 'paid_not_active', due_at = NULL")
+    payer, other = await watched.fetchval("SELECT min(user_id) FROM paidwatch.watch"), await add_user(watched)
+    into = (
+        "INSERT INTO public.subscription_events (user_id, event_type, event_data, processed, created_at)"
+        " VALUES ($1, $2, '{}', true, $3)"
+    )
+    for user, kind in ((payer, "activated"), (payer, "status_update"), (payer, "login"), (other, "activated")):
+        await watched.execute(into, user, kind, None)
+    found = said(await examine(WEBHOOK, AUTO), "activation")
+    assert "of users with gaps or alerts: 2" in found
+    assert "of users with gaps or alerts: 2" in said(await examine(), "activation", State.WARNING)
+    await watched.execute("UPDATE public.subscription_events SET created_at = now()")
+    assert not of(await examine(WEBHOOK, AUTO), "activation")
+
+
+async def test_an_unindexed_table_of_events_is_not_read_as_a_whole(examine: Examine, watched: Database) -> None:
+    await watched.execute(UNTIMED)
+    await watch(watched, "state = 'gap', kind = 'paid_not_active', due_at = NULL")
+    await watched.execute(
+        "INSERT INTO public.subscription_events (user_id, event_type, event_data, processed)"
+        " SELECT user_id, 'activated', '{}', true FROM paidwatch.watch, generate_series(1, 3)"
+    )
+    await watched.execute("DROP INDEX public.ix_subscription_events_user_id")
+    await watched.execute("ANALYZE public.subscription_events")
+    report = await examine(WEBHOOK, AUTO, limits=Limits(large=2))
+    assert "subscription_events" in said(report, "indexes", State.WARNING)
+    assert not of(report, "activation")
+
+
+@pytest.mark.parametrize("shape", ["X"])
+async def test_what_an_application_without_events_means_for_automatic_activation(examine: Examine) -> None:
+    report = await examine(WEBHOOK, AUTO)
+    assert "what paidwatch itself did" in said(report, "activation", State.WARNING)
+    mapping = said(report, "mapping", State.WARNING)
+    assert "[events] names no table" in mapping
+    assert '"" says that there is none' not in mapping
+    assert not of(await examine(), "activation", State.WARNING)
 
 
 async def test_payments_from_the_future_betray_a_wrong_zone(examine: Examine, watched: Database) -> None:
@@ -458,8 +516,7 @@ CAME = (
 async def findings_of(tmp_path: Path, database: Database, *extra: Sections) -> Report:
     """What the configuration alone tells."""
     file = written(tmp_path, database, WEBHOOK, *extra)
-    settings = await anyio.to_thread.run_sync(lambda: load(file, {}))
-    return with_configuration(settings, Report(findings=[], asked=True))
+    return await anyio.to_thread.run_sync(lambda: with_configuration(load(file, {}), Report(findings=[], asked=True)))
 
 
 async def test_a_provider_without_a_secret_or_with_no_way_to_us(watched: Database, tmp_path: Path) -> None:
@@ -550,3 +607,38 @@ async def test_a_log_that_the_receiver_could_not_fill(examine: Examine, watched:
     await watched.execute("ALTER TABLE public.webhook_logs ADD COLUMN shard integer NOT NULL")
     assert "no value for: shard" in said(await examine(WEBHOOK, ONE), "webhooks")
     assert "no value for: shard" in said(await examine(), "webhooks", State.WARNING)
+
+
+ASKED = (
+    "INSERT INTO paidwatch.answer (method, reference, provider, asked_at, problem, answered_at)"
+    " VALUES ('nowpayments', gen_random_uuid()::text, 'nowpayments', now() - $1::interval, $2,"
+    " CASE WHEN $2 = '' THEN now() - $1::interval END)"
+)
+
+
+async def test_how_a_provider_answers_and_whether_it_takes_the_key(examine: Examine, watched: Database) -> None:
+    hour = timedelta(hours=1)
+    await watched.execute(ASKED, 24 * hour, "")
+    assert not [it for it in (await examine(WEBHOOK, GATEWAYS)).findings if "stripe: asked" in it.what]
+    (old,) = of(await examine(WEBHOOK, ONE), "asking", State.OK)
+    assert old.what == "nowpayments: not asked about any payment in the last day; last answered 1 d ago"
+
+    for problem in ("", "", Trouble.MISSING, Trouble.MISSING, Trouble.TIMEOUT):
+        await watched.execute(ASKED, 2 * hour, problem)
+    (well,) = of(await examine(WEBHOOK, ONE), "asking", State.OK)
+    reasons = f"{Trouble.MISSING.value}: 2; {Trouble.TIMEOUT.value}: 1"
+    what = (
+        f"nowpayments: asked about payments in the last day: 5, without an answer: 3 ({reasons}); last answered 2 h ago"
+    )
+    assert well.what == what
+
+    for _ in range(4):
+        await watched.execute(ASKED, hour, Trouble.FAILING)
+    assert "without an answer: 7" in said(await examine(WEBHOOK, ONE), "asking", State.WARNING)
+
+    await watched.execute(ASKED, timedelta(minutes=5), Trouble.REFUSED)
+    refused = said(await examine(WEBHOOK, ONE), "asking")
+    assert f"{Trouble.REFUSED.value} (401 or 403), when it was asked about a payment 5 min ago" in refused
+    assert "[providers.nowpayments] api_key" in refused
+    await watched.execute(ASKED, timedelta(minutes=1), "")
+    assert not of(await examine(WEBHOOK, ONE), "asking", State.PROBLEM), "the key was changed"

@@ -131,6 +131,49 @@ async def test_a_broken_channel_is_tried_at_once_when_somebody_repaired_it(
     assert await watched.fetchval("SELECT down_since IS NULL FROM paidwatch.channel")
 
 
+async def test_a_broken_channel_that_owes_messages_is_asked_about_the_test(
+    watched: Database, told: Sink, tmp_path: Path
+) -> None:
+    """One request is all that a broken channel gets: it must not be spent on a message that waits already."""
+    await watched.execute(
+        "WITH told AS (INSERT INTO paidwatch.alert (kind) SELECT 'paid_not_active' FROM generate_series(1, 3)"
+        " RETURNING alert_id) INSERT INTO paidwatch.delivery (alert_id, channel, due_at, waits_for)"
+        " SELECT alert_id, 'ops', now() - interval '1 hour', 'held' FROM told"
+    )
+    await watched.execute(
+        "INSERT INTO paidwatch.channel (name, not_before, down_since, down_reason)"
+        " VALUES ('ops', now() + interval '10 minutes', now() - interval '1 hour', 'answered 404')"
+    )
+    file = written(tmp_path, watched, {"channels.ops": webhook(told.url("ops"))})
+    told.refuse_with["ops"] = 410
+    async with running(file) as daemon:
+        await daemon.ready()
+        (refused,) = await messages(file, expect=1)
+        assert (refused["step"], refused["code"], refused["by"], refused["attempts"]) == ("fire", "410", "daemon", 1)
+        assert "410" in refused["error"]
+        assert "asked to wait" not in refused["error"]
+        assert not refused["passed_over"]
+        assert told.refused == 1
+        del told.refuse_with["ops"]
+        assert [it["by"] for it in await messages(file)] == ["daemon", "daemon"]
+        await told.until(lambda: any(it.kind == "held" for it in told.told))
+    assert [it.kind for it in told.told if it.kind != "test"] == ["held"]
+
+
+async def test_a_channel_that_another_message_has_just_proven_broken_is_not_said_to_ask_for_patience(
+    watched: Database, told: Sink, tmp_path: Path
+) -> None:
+    await watched.execute(
+        "CREATE FUNCTION public.meanwhile() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN NEW.not_before := now() + interval '15 minutes'; RETURN NEW; END $$;"
+        " INSERT INTO paidwatch.channel (name, down_since, down_reason) VALUES ('ops', now(), 'answered 404');"
+        " CREATE TRIGGER meanwhile BEFORE UPDATE ON paidwatch.channel FOR EACH ROW EXECUTE FUNCTION public.meanwhile()"
+    )
+    (held,) = await messages(written(tmp_path, watched, {"channels.ops": webhook(told.url("ops"))}), expect=1)
+    assert held["error"] == "it is broken, as another message has just shown: answered 404"
+    assert told.told == []
+
+
 async def test_a_wish_of_the_service_to_wait_is_respected(watched: Database, told: Sink, tmp_path: Path) -> None:
     await watched.execute("INSERT INTO paidwatch.channel (name, not_before) VALUES ('ops', now() + interval '1 hour')")
     file = written(tmp_path, watched, {"channels.ops": webhook(told.url("ops"))})

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from paidwatch.core.answer import FRESH, Answer, Asked, Trouble, confirms, in_words
+from paidwatch.core.answer import FRESH, Answer, Asked, Trouble, clause, confirms, document, in_words
 from paidwatch.core.webhook import Status
 
 NOW = datetime(2026, 11, 23, 12, 3, 20, tzinfo=UTC)
@@ -59,3 +59,24 @@ def test_people_are_told_what_is_known() -> None:
     assert in_words(Asked(answer=PAID, problem=Trouble.TIMEOUT.value, tried_at=again)) == (said, problem)
     assert in_words(Asked(problem=Trouble.BUSY.value)) == ("the provider could not be asked: it asked for a pause",)
     assert in_words(Asked()) == ("the provider was asked and has not answered yet",)
+
+
+def test_the_same_in_a_few_words_and_for_programs() -> None:
+    problem = Trouble.TIMEOUT.value
+    assert clause(None) == clause(Asked()) == ""
+    assert clause(Asked(answer=PAID, problem=problem, tried_at=NOW)) == "the provider says paid"
+    assert clause(Asked(problem=problem, tried_at=NOW)) == f"the provider could not be asked: {problem}"
+    assert document(None) is None
+    assert document(Asked()) == dict.fromkeys(
+        ("status", "said", "amount", "currency", "answered_at", "problem", "asked_at")
+    )
+    whole = document(Asked(answer=PAID, problem=problem, tried_at=NOW))
+    assert whole == {
+        "status": "paid",
+        "said": "finished",
+        "amount": "14.99",
+        "currency": "USD",
+        "answered_at": PAID.at,
+        "problem": problem,
+        "asked_at": NOW,
+    }

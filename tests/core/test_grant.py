@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from paidwatch.core.grant import Grant, plan_grant
 from paidwatch.core.guards import Reason
-from paidwatch.core.model import Facts, Plan, Subscriber
+from paidwatch.core.model import Facts, Plan, Subject, Subscriber
 from tests.core.examples import (
     ACTIVE,
     DAY,
@@ -69,9 +69,24 @@ def test_after_image() -> None:
     assert named.user["status"] == "enabled"
 
 
+def test_what_webhooks_alone_tell_of_is_filed_under_the_providers_id() -> None:
+    grant = granted(replace(MISSED, payment_id="", told=("nowpayments", "np-12")))
+    assert grant.subject == Subject(method="nowpayments", reference="np-12")
+    assert str(grant.subject) == "nowpayments np-12"
+    assert grant.external_id == "paidwatch:nowpayments:np-12"
+    assert grant.event_data["payment_reference"] == "np-12"
+    assert "payment_id" not in grant.event_data, "another payment's row may bear that number"
+
+
+def test_an_id_of_any_length_gives_an_event_id_that_fits() -> None:
+    long, other = (granted(replace(MISSED, told=("stripe", "p" * 300 + end))).external_id for end in "ab")
+    assert len(long) < 100
+    assert long != other
+
+
 def test_event_is_the_applications_own_and_names_its_payment() -> None:
     grant = granted(case(plan=replace(PROFESSIONAL, name="Professional")))
-    assert (grant.payment_id, grant.user_id, grant.event_type) == ("12", "7", "activated")
+    assert (grant.subject.payment_id, grant.user_id, grant.event_type) == ("12", "7", "activated")
     assert grant.external_id == "paidwatch:12"
     assert json.loads(json.dumps(dict(grant.event_data))) == {
         "plan_id": "professional",

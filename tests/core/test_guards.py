@@ -76,6 +76,8 @@ class Bad:
 
 SIGNED = {"webhook_at": PAID, "webhook_valid": True, "webhook_paid": True}
 UNSURE = {"corroborated": None}
+TOLD: Mapping[str, Any] = {"payment_id": "", "told": ("nowpayments", "np-12")}
+"""There is no row: a webhook alone tells of the money."""
 
 BAD: dict[str, Bad] = {
     "confirmed is paid, but not final": Bad(
@@ -172,6 +174,47 @@ BAD: dict[str, Bad] = {
     ),
     "off": Bad(guard=Guard.MODE, reason=Reason.MODE_OFF, request={"mode": Mode.OFF}),
     "shadow": Bad(guard=Guard.MODE, reason=Reason.MODE_SHADOW, request={"mode": Mode.SHADOW}),
+    "told by a webhook, long after the order": Bad(
+        guard=Guard.OPEN_PERIOD,
+        reason=Reason.TOO_OLD,
+        facts=replace(case(payment={"created_at": NOW - timedelta(hours=73)}, evidence=SIGNED), **TOLD),
+    ),
+    "told by a webhook, after the period": Bad(
+        guard=Guard.OPEN_PERIOD,
+        reason=Reason.PERIOD_OVER,
+        facts=replace(case(payment={"created_at": NOW - MONTH}, evidence=SIGNED), **TOLD),
+    ),
+    "told by a webhook that does not say since when": Bad(
+        guard=Guard.OPEN_PERIOD,
+        reason=Reason.AGE_UNKNOWN,
+        facts=replace(case(payment={"created_at": None}, evidence=SIGNED), **TOLD),
+    ),
+    "told by a webhook alone": Bad(
+        guard=Guard.CORROBORATED,
+        reason=Reason.NOT_CONFIRMED,
+        facts=replace(case(evidence=SIGNED), **TOLD),
+        request=UNSURE,
+    ),
+    "told by a webhook alone, and nobody needs a second witness": Bad(
+        guard=Guard.CORROBORATED,
+        reason=Reason.NOT_CONFIRMED,
+        facts=replace(case(evidence=SIGNED), **TOLD),
+        request=UNSURE | {"require_corroboration": False},
+    ),
+    "told by the provider alone, without a signed webhook": Bad(
+        guard=Guard.CORROBORATED, reason=Reason.NOT_CORROBORATED, facts=replace(MISSED, **TOLD)
+    ),
+    "told by a webhook, and the provider says no": Bad(
+        guard=Guard.CORROBORATED,
+        reason=Reason.CONTRADICTED,
+        facts=replace(case(evidence=SIGNED), **TOLD),
+        request={"corroborated": False},
+    ),
+    "told, and not in a word that is final": Bad(
+        guard=Guard.FINAL,
+        reason=Reason.NOT_FINAL,
+        facts=replace(case(payment={"phase": Phase.PENDING}, evidence=SIGNED), **TOLD),
+    ),
     "supervised": Bad(guard=Guard.MODE, reason=Reason.MODE_SUPERVISED, request={"mode": Mode.SUPERVISED}),
     "hour full": Bad(guard=Guard.CAPS, reason=Reason.HOUR_FULL, usage={"last_hour": 5}),
     "day full": Bad(guard=Guard.CAPS, reason=Reason.DAY_FULL, usage={"last_day": 20}),
@@ -229,6 +272,10 @@ def test_every_guard_and_every_reason_has_its_bad_case() -> None:
             case(user={"tier": "plus", "tier_rank": 1}, plan=PROFESSIONAL), id="another word of the same rank"
         ),
         pytest.param(case(evidence={"failed_at": NOW}), id="the application said that it failed"),
+        pytest.param(
+            replace(case(payment={"status": "PAY_SUCCESS"}, evidence=SIGNED), **TOLD),
+            id="told by a signed webhook, whatever its word, and confirmed by the provider",
+        ),
     ],
 )
 def test_good_grants_are_allowed(facts: Facts) -> None:
@@ -254,7 +301,9 @@ def test_a_second_witness(request_changes: Mapping[str, Any], evidence: Mapping[
 @pytest.mark.parametrize("actor", [Actor.MANUAL, Actor.LINK])
 def test_a_person_passes_mode_caps_and_breaker_and_nothing_else(bad: Bad, actor: Actor) -> None:
     results = bad.results(actor=actor)
-    assert allowed(results) == (bad.guard in NOT_FOR_PEOPLE)
+    # At a command they are the second witness of what a signed webhook tells; behind a link they have seen no money.
+    witness = bad.reason is Reason.NOT_CONFIRMED and actor is Actor.MANUAL
+    assert allowed(results) == (bad.guard in NOT_FOR_PEOPLE or witness)
     assert {result.guard for result in results if result.reason is Reason.BY_HAND} == NOT_FOR_PEOPLE
 
 

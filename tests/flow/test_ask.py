@@ -2,9 +2,9 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -30,7 +30,7 @@ from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
 from paidwatch.outbound import Limits, open_session
-from paidwatch.ports import ProviderApi
+from paidwatch.ports import ProviderApi, Receipt
 from paidwatch.providers.api_nowpayments import NowPaymentsApi
 from paidwatch.store import answers, ledger, outbox
 from paidwatch.store.connect import Target, connect
@@ -38,6 +38,7 @@ from paidwatch.store.inbox import SESSION, Inbox
 from paidwatch.store.pool import BY_KEY, Session
 from paidwatch.store.pool import Database as Pool
 from paidwatch.store.statements import Statements
+from tests.channels.fakes.discord import Discord
 from tests.channels.fakes.http import Received, Service, serving
 from tests.support import shop
 from tests.support.postgres import Database
@@ -45,7 +46,9 @@ from tests.support.sink import Sink
 from tests.support.torture import equipment
 from tests.support.watched import Start
 
-CHAT = "chat"
+CHAT, MAIL, HOOK = "chat", "mail", "hook"
+TAKEN = {CHAT: {"message_id": "1"}, MAIL: {"message_id": "1", "subject": "s"}, HOOK: {}}
+"""What channels give back; only the first can edit."""
 KEY = "c4nary-api-key"
 REFERENCE = "5524759814"
 MINUTE = timedelta(minutes=1)
@@ -82,6 +85,8 @@ class Desk:
     session: aiohttp.ClientSession
     looks: int = 0
     """How often a payment was to be judged anew."""
+    rings: int = 0
+    """How often channels were to look for messages."""
 
     def __post_init__(self) -> None:
         self.apis: dict[str, ProviderApi] = {"crypto": self.api()}
@@ -108,8 +113,9 @@ class Desk:
             apis=lambda: self.apis,
             questions=self.questions,
             status=Status(clock=SystemClock()),
+            metrics=metrics,
             log=Log(),
-            on_told=lambda: None,
+            on_told=self.rung,
             on_look=self.looked,
         )
 
@@ -120,14 +126,17 @@ class Desk:
     def looked(self) -> None:
         self.looks += 1
 
+    def rung(self) -> None:
+        self.rings += 1
+
     def says(self, status: str = "finished", *, reference: str = REFERENCE, price: float = 14.99, **more: Any) -> None:
         """Lay out the provider's next answer."""
         body = {"payment_id": int(reference), "payment_status": status, "price_amount": price, "price_currency": "usd"}
         self.provider.then(200, body=body | more)
 
-    async def paid(self, reference: str = REFERENCE, **more: Any) -> str:
+    async def paid(self, reference: str = REFERENCE, *, owner: Any = None, **more: Any) -> str:
         """A payment whose grace is over and which is not applied."""
-        owner = await shop.add_user(self.db)
+        owner = owner or await shop.add_user(self.db)
         payment = await shop.add_payment(self.db, owner, status="completed", reference=reference, **more)
         await self.db.execute("DELETE FROM paidwatch.inbox")
         await self.db.execute(
@@ -172,6 +181,22 @@ class Desk:
 
         notices = await self.pool.write(body)
         return [_about_provider(notice) for notice in notices]
+
+    async def deliver(self, meanwhile: Callable[[], Awaitable[object]] | None = None) -> dict[str, list[list[str]]]:
+        """Deliver what is due; return what the channels were told of the provider. `meanwhile` happens under way."""
+        sent: dict[str, list[Any]] = {}
+        for channel in TAKEN:
+            claim = partial(outbox.claim, channel=channel, lease="l", span=MINUTE, most=100)
+            sent[channel] = await self.pool.write(claim)
+        if meanwhile is not None:
+            await meanwhile()
+        for channel, due in sent.items():
+            receipt = Receipt(reference=TAKEN[channel], code="200", size=1)
+            for one in due:
+                assert await self.pool.write(partial(outbox.record_sent, due=one, receipt=receipt)) is not None
+        return {
+            name: [_about_provider(render(one.story, now=one.now)) for one in due] for name, due in sent.items() if due
+        }
 
     async def notes(self) -> str:
         return " ".join(await self.db.fetchval("SELECT notes FROM paidwatch.alert ORDER BY alert_id LIMIT 1") or ())
@@ -264,9 +289,8 @@ async def test_a_provider_that_left_the_configuration_is_not_asked(desk: Desk) -
     assert desk.provider.received == []
 
 
-async def test_an_orphan_is_asked_about_and_not_activated(desk: Desk) -> None:
-    """Scenario 12, as far as it goes without a row: the message says whether the provider confirms it."""
-    desk.policy = replace(desk.policy, mode=Mode.AUTO)
+async def orphan(desk: Desk) -> Any:
+    """A signed webhook says that somebody paid, and no payment does; return the user."""
     user = await shop.add_user(desk.db)
     data = {"payment_id": REFERENCE, "payment_status": "finished", "price_amount": 14.99, "price_currency": "usd"}
     await shop.add_webhook(
@@ -276,13 +300,204 @@ async def test_an_orphan_is_asked_about_and_not_activated(desk: Desk) -> None:
     await desk.detect.run()
     await desk.pass_by(2 * MINUTE)
     await desk.detect.run()
+    return user
+
+
+async def test_an_orphan_is_asked_about_and_its_message_says_the_answer(desk: Desk) -> None:
+    """Scenario 12; what is activated then: see test_told.py."""
+    await orphan(desk)
     (wait,) = await desk.waits()
     assert timedelta() < wait <= answers.HOLD
     desk.says()
     assert await desk.ask.run_due() == 1
+    await desk.detect.run()
     assert await desk.told() == [["the provider says: finished (paid), 14.99 USD"]]
-    assert await desk.db.fetchval("SELECT count(*) FROM paidwatch.activation") == 0
-    assert (await shop.read(desk.db, "users", user))["subscription_tier"] == "free"
+
+
+# What people are told later
+
+
+@pytest.fixture
+def everywhere(desk: Desk) -> Desk:
+    """A desk whose alerts go to channels that can edit and to some that cannot."""
+    routing = replace(desk.policy.routing, usual=tuple(TAKEN))
+    desk.policy = replace(desk.policy, routing=routing, channels=tuple(TAKEN))
+    return desk
+
+
+def all_of(words: str) -> dict[str, list[list[str]]]:
+    return {channel: [[words]] for channel in TAKEN}
+
+
+NOT_YET = all_of("the provider was asked and has not answered yet")
+PAID = "the provider says: finished (paid), 14.99 USD"
+MOVING = "the provider says: confirming (settling), 14.99 USD"
+
+
+async def late(desk: Desk) -> None:
+    """A gap is told, and the provider has not answered yet."""
+    await desk.paid()
+    await desk.decide.tick()
+    await desk.pass_by(answers.HOLD)
+    assert await desk.deliver() == NOT_YET
+
+
+async def forgotten(desk: Desk) -> int:
+    """Return how many messages the hourly audit finds untold."""
+    lost = await desk.pool.write(
+        lambda session: session.rows("requeue_forgotten", 100, datetime.now(UTC) - timedelta(days=1))
+    )
+    return len(lost)
+
+
+async def test_a_late_answer_is_shown_where_a_message_can_be_edited_and_repeated_nowhere(everywhere: Desk) -> None:
+    desk = everywhere
+    await late(desk)
+    desk.says()
+    await desk.ask.run_due()
+    assert (desk.looks, desk.rings) == (1, 1)
+    assert await desk.deliver() == {}, "the payment is judged anew first"
+    assert (await desk.decide.tick()).told == 1
+    assert await desk.deliver() == {CHAT: [[PAID]]}
+    assert await forgotten(desk) == 0
+    assert await desk.deliver() == {}
+
+    await desk.db.execute("UPDATE paidwatch.alert SET remind_at = now()")
+    await desk.decide.tick()
+    assert await desk.deliver() == all_of(PAID)
+
+
+async def test_an_edit_does_not_wait_for_a_judgement_that_does_not_come(everywhere: Desk) -> None:
+    desk = everywhere
+    await late(desk)
+    desk.says()
+    await desk.ask.run_due()
+    await desk.pass_by(answers.HOLD)
+    assert await desk.deliver() == {CHAT: [[PAID]]}
+
+
+async def test_another_answer_is_shown_and_the_same_one_is_not(everywhere: Desk) -> None:
+    desk = everywhere
+    await desk.paid()
+    desk.says("confirming")
+    await desk.decide.tick()
+    await desk.ask.run_due()
+    await desk.decide.tick()
+    assert await desk.deliver() == all_of(MOVING)
+    for status, shown in (("confirming", {}), ("finished", {CHAT: [[PAID]]})):
+        await desk.pass_by(2 * answers.PAUSE)
+        desk.says(status)
+        assert await desk.ask.run_due() == 1
+        await desk.decide.tick()
+        assert await desk.deliver() == shown
+
+
+async def test_why_there_is_no_answer_is_shown_once_and_then_the_answer(everywhere: Desk) -> None:
+    desk = everywhere
+    await late(desk)
+    unasked = "the provider could not be asked: it answered with an error of its own"
+    for shown in ({CHAT: [[unasked]]}, {}):
+        desk.provider.then(500)
+        assert await desk.ask.run_due() == 1
+        assert await desk.deliver() == shown, "nothing is judged anew"
+        await desk.pass_by(4 * answers.PAUSE)
+    desk.says()
+    assert await desk.ask.run_due() == 1
+    await desk.decide.tick()
+    assert await desk.deliver() == {CHAT: [[PAID]]}
+    await desk.pass_by(4 * answers.PAUSE)
+    await desk.look_again()
+    desk.provider.then(500)
+    assert await desk.ask.run_due() == 1
+    assert await desk.deliver() == {}, "the answer stands"
+
+
+async def test_an_answer_that_comes_while_a_message_is_under_way(everywhere: Desk) -> None:
+    desk = everywhere
+    await desk.paid()
+    await desk.decide.tick()
+    await desk.pass_by(answers.HOLD)
+
+    async def answered() -> None:
+        desk.says()
+        await desk.ask.run_due()
+        await desk.decide.tick()
+
+    assert await desk.deliver(answered) == NOT_YET
+    assert await forgotten(desk) == 0
+    assert await desk.deliver() == {CHAT: [[PAID]]}
+
+
+@pytest.mark.parametrize("change", ["remind_at = now()", "acked"])
+async def test_what_is_said_aloud_beside_an_answer_is_said_everywhere(everywhere: Desk, change: str) -> None:
+    desk = everywhere
+    await desk.paid()
+    await desk.decide.tick()
+    await desk.pass_by(answers.HOLD)
+
+    async def answered() -> None:
+        desk.says()
+        await desk.ask.run_due()
+        if change == "acked":
+            await desk.db.execute(
+                "UPDATE paidwatch.alert SET state = 'acked', acked_by = 'ann', acked_until = now() + interval '1 hour',"
+                " revision = revision + 1"
+            )
+        else:
+            await desk.db.execute(f"UPDATE paidwatch.alert SET {change}")
+        await desk.decide.tick()
+
+    assert await desk.deliver(answered) == NOT_YET
+    assert await desk.deliver() == all_of(PAID)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "state = 'resolved', resolved_at = now(), outcome = 'left'",
+        "silence_id = (SELECT silence_id FROM paidwatch.silence)",
+    ],
+    ids=["over", "silenced"],
+)
+async def test_nobody_hears_of_answers_about_what_is_over_or_silenced(everywhere: Desk, change: str) -> None:
+    desk = everywhere
+    await late(desk)
+    await desk.db.execute(
+        "INSERT INTO paidwatch.silence (author, expires_at, method)"
+        " VALUES ('ann', now() + interval '1 hour', 'nowpayments')"
+    )
+    await desk.db.execute(f"UPDATE paidwatch.alert SET {change}")
+    desk.says()
+    await desk.ask.run_due()
+    await desk.pass_by(answers.HOLD)
+    assert await desk.deliver() == {}
+    assert await desk.db.fetchval("SELECT revision FROM paidwatch.alert") == 1
+
+
+async def test_a_late_answer_about_a_story_of_webhooks_is_shown_as_well(everywhere: Desk) -> None:
+    desk = everywhere
+    await orphan(desk)
+    await desk.pass_by(answers.HOLD)
+    assert await desk.deliver() == NOT_YET
+    desk.says()
+    await desk.ask.run_due()
+    await desk.detect.run()
+    await desk.pass_by(answers.HOLD)
+    assert await desk.deliver() == {CHAT: [[PAID]]}
+    assert await forgotten(desk) == 0
+
+
+async def test_an_answer_that_ends_in_an_activation_is_told_with_that(everywhere: Desk) -> None:
+    desk = everywhere
+    desk.policy = replace(desk.policy, mode=Mode.AUTO, require_corroboration=True)
+    await late(desk)
+    desk.says()
+    await desk.ask.run_due()
+    assert (await desk.decide.tick()).activations == 1
+    assert await desk.deliver() == {}
+    assert await desk.fix() == [Result.DONE]
+    assert await desk.deliver() == all_of(PAID)
+    assert await desk.db.fetchval("SELECT outcome FROM paidwatch.alert") == "fixed"
 
 
 # What it is worth
@@ -512,3 +727,37 @@ async def test_the_daemon_asks_tells_and_activates(watched: Database, told: Sink
     said = json.dumps(message.body)
     assert "the provider says: waiting (pending), 14.99 USD" in said
     assert CONTRADICTED in said
+
+
+async def test_the_daemon_edits_what_it_said_before_the_answer(watched: Database, told: Sink, start: Start) -> None:
+    first = anyio.Event()
+    chat = Discord("/api/webhooks/1/room")
+    take = chat.handler
+
+    async def taken(got: Received) -> web.Response:
+        answer = await take(got)
+        first.set()
+        return answer
+
+    async def reply(_: Received) -> web.Response:
+        await first.wait()
+        await told.until(lambda: bool(told.told))
+        said = {"payment_id": int(REFERENCE), "payment_status": "finished", "price_amount": 14.99}
+        return web.json_response(said | {"price_currency": "usd"})
+
+    chat.handler = taken
+    async with serving(Service(reply)) as provider, serving(chat):
+        section = {"type": "nowpayments", "api_key": KEY, "api_url": provider.base, "methods": ["nowpayments"]}
+        room = {"type": "discord", "url": f"{chat.base}{chat.path}"}
+        async with start(
+            {"providers.crypto": section, "channels.room": room}, {"grace": {"default": "100ms"}}
+        ) as daemon:
+            await daemon.ready()
+            payment = await shop.add_payment(watched, await shop.add_user(watched), reference=REFERENCE)
+            await shop.complete(watched, payment)
+            await daemon.until(lambda: len(chat.received) > 1)
+            await daemon.stop()
+    assert [got.method for got in chat.received] == ["POST", "PATCH"]
+    (message,) = chat.messages.values()
+    assert PAID in json.dumps(message)
+    assert [PAID in json.dumps(it.body) for it in told.told] == [False], "said again where nothing can be edited"

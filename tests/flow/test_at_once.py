@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import anyio
 
-from paidwatch.core.model import Gap
+from paidwatch.core.model import Gap, Subject
 from paidwatch.core.verdict import judge
 from paidwatch.flow.claim import Claimant, Claims
 from paidwatch.store import undo, watches
@@ -42,9 +42,9 @@ async def test_of_two_that_count_at_once_one_waits_for_the_other(scene: Scene) -
 
     async with anyio.create_task_group() as tasks:
         claims = await scene.pool.write(one)
-        assert claims.made == {first}
+        assert claims.made == {Subject(payment_id=first)}
     assert [it.made for it in later] == [frozenset()]
-    assert "the cap per hour is reached" in " ".join(later[0].notes(second))
+    assert "the cap per hour is reached" in " ".join(later[0].notes(Subject(payment_id=second)))
 
 
 async def test_what_undoing_writes_it_writes_only_over_what_was_written(scene: Scene) -> None:

@@ -15,7 +15,7 @@ from paidwatch.application.endpoint import Endpoint, build
 from paidwatch.clock import SystemClock
 from paidwatch.config.activation import ActivationHttp
 from paidwatch.core.guards import Actor, Guard, Mode
-from paidwatch.core.model import GapKind
+from paidwatch.core.model import GapKind, Subject
 from paidwatch.flow.call import Call, Rest, Speak
 from paidwatch.flow.calls import Calls
 from paidwatch.flow.claim import Claimant
@@ -27,7 +27,7 @@ from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
 from paidwatch.outbound import open_session
-from paidwatch.store import ledger, manual
+from paidwatch.store import ledger, subjects
 from paidwatch.store.connect import Target
 from paidwatch.store.pool import BY_KEY, Session
 from paidwatch.store.pool import Database as Pool
@@ -513,10 +513,11 @@ def claiming(who: Any, payment: Any, *, forced: frozenset[Guard] = frozenset()) 
     """Return what a command does first: lock, and claim or be refused."""
 
     async def claim(session: Session) -> int:
-        await manual.lock(session, str(payment))
+        subject = Subject(payment_id=str(payment))
+        await subjects.lock(session, subject)
         number = await ledger.claim(
             session,
-            payment_id=str(payment),
+            subject=subject,
             user_id=str(who),
             actor="cli:somebody",
             reason="they wrote\nto us",

@@ -110,7 +110,7 @@ async def test_an_activation_takes_its_locks_in_the_order_of_all_others(scene: S
                 " WHERE wait_event_type = 'Lock' AND datname = current_database())"
             ):
                 pass
-        assert await person.fetchval("SELECT pg_try_advisory_xact_lock(paidwatch.leadership() + 1)")
+        assert await person.fetchval("SELECT pg_try_advisory_xact_lock(paidwatch.activations())")
     assert ended == [Result.DONE]
 
 

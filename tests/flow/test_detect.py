@@ -136,7 +136,7 @@ class Bench:
 
     async def due(self) -> Any:
         """When the daemon would look next; None: never."""
-        return (await self.pool.read(lambda session: session.one("next_alarm")))["decide"]
+        return (await self.pool.read(lambda session: session.one("next_alarm")))["detect"]
 
     async def told(self) -> list[Any]:
         """Take what is due, and return the notices."""
@@ -189,7 +189,7 @@ async def test_signed_and_paid_without_a_row_is_an_orphan_after_its_grace(log: B
     assert str(alert["amount"]) == "29.99"
     (notice,) = await log.told()
     assert notice.subject == f"user {user} paid 29.99 USD (vip_elite), no payment row, not activated"
-    assert notice.command == f"paidwatch user {user}"
+    assert notice.command == f"paidwatch activate {user} --payment 5524759814 --dry-run"
     assert facts(notice)["Provider id"] == "5524759814"
     assert "Said paid" in facts(notice)
 

@@ -15,7 +15,7 @@ from paidwatch.core.breaker import FAILING, GAPPING
 from paidwatch.core.breaker import Rules as BreakerRules
 from paidwatch.core.compare import Record
 from paidwatch.core.guards import Actor, Guard, Mode
-from paidwatch.core.model import Gap
+from paidwatch.core.model import Gap, Subject
 from paidwatch.core.routing import Routing
 from paidwatch.core.verdict import judge
 from paidwatch.flow.activate import Activate
@@ -443,7 +443,9 @@ async def test_shadow_is_what_auto_writes_column_by_column(scene: Scene, which: 
         before, events = await image(session, payment)
         await Claimant(lambda: shadow).consider(session, [(known, gap)], now)
         assert await image(session, payment) == (before, events)
-        assert (await Claimant(lambda: auto).consider(session, [(known, gap)], now)).made == {payment}
+        assert (await Claimant(lambda: auto).consider(session, [(known, gap)], now)).made == {
+            Subject(payment_id=payment)
+        }
         (claim,) = await ledger.claimed(session, 10)
         assert (await grant(session, claim, auto)).result is Result.DONE
         after, more_events = await image(session, payment)

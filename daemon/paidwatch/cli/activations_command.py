@@ -155,7 +155,7 @@ def _row(one: "Activation") -> tuple[object, ...]:
         f"{one.done_at or one.claimed_at:%m-%d %H:%M:%S}",
         Styled(one.state, _STATES.get(one.state, "")),
         one.user_id,
-        one.payment_id,
+        one.payment_id or one.reference,
         gave(one),
         one.actor,
         "; ".join(_notes(one)),
@@ -183,7 +183,7 @@ def _facts(one: "Activation") -> Iterator[tuple[str, str]]:
     yield "user", f"{one.user_id}{label}"
     bought = f"{one.plan_id or 'no plan'}, {money(one.amount, one.currency)}"
     reference = f", {one.reference}" if one.reference else ""
-    yield "payment", f"{one.payment_id}: {bought} by {one.method or 'an unknown method'}{reference}"
+    yield "payment", f"{one.payment_id or 'no row'}: {bought} by {one.method or 'an unknown method'}{reference}"
     yield "gave", gave(one) or "nothing"
     yield "by", f"{one.actor}, paidwatch {one.version}"
     if one.reason:

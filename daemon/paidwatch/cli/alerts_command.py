@@ -1,6 +1,6 @@
 """`paidwatch alerts`: what stands, what happened to it, and the three things a person can do about it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import Decimal
@@ -12,35 +12,47 @@ from paidwatch.cli.output import NOTHING, Column, Styled, emit_json, emit_table,
 from paidwatch.cli.root import DURATION, Cli, json_option, pass_cli
 from paidwatch.cli.silence_command import silence
 from paidwatch.cli.tending import NUMBER, acting, by_option, listing, looking
+from paidwatch.core import answer
 from paidwatch.core.evidence import reference_of
 from paidwatch.core.text import mask, masked, money, span, stamp
 from paidwatch.errors import Refused
 
 if TYPE_CHECKING:
+    from paidwatch.core.answer import Asked
     from paidwatch.store.alert_list import Happened, Knows, Listed
     from paidwatch.store.pool import Session
 
 _STATES: Final = {"open": "bold red", "acked": "yellow", "resolved": "green"}
 
 
+def _which(command: Callable[..., object]) -> Callable[..., object]:
+    """Add the options of the list, which stand behind `alerts` as well as behind `alerts list`."""
+    for option in (
+        click.option("--members", is_flag=True, help="Also the gaps that an incident speaks for."),
+        click.option("--since", type=DURATION, metavar="SPAN", help="Also what ended within this time, such as 24h."),
+        click.option("--all", "over", is_flag=True, help="Also what is over."),
+    ):
+        command = option(command)
+    return command
+
+
 @click.group(invoke_without_command=True)
+@_which
 @json_option
 @click.pass_context
-def alerts(ctx: click.Context, *, as_json: bool) -> object:
+def alerts(ctx: click.Context, /, **which: object) -> object:
     """Show and tend alerts: list, show, ack, unack, dismiss, silence. Without a command: list.
 
     Exit code 0: done, 1: refused, 2: the database could not be asked.
     """
-    return listing(ctx, list_alerts, as_json=as_json)
+    return listing(ctx, list_alerts, **which)
 
 
 alerts.add_command(silence)
 
 
 @alerts.command("list")
-@click.option("--all", "over", is_flag=True, help="Also what is over.")
-@click.option("--since", type=DURATION, metavar="SPAN", help="Also what ended within this time, for example 24h.")
-@click.option("--members", is_flag=True, help="Also the gaps that an incident speaks for.")
+@_which
 @json_option
 @pass_cli
 def list_alerts(cli: Cli, *, over: bool, since: timedelta | None, members: bool, as_json: bool) -> None:
@@ -78,13 +90,18 @@ def list_alerts(cli: Cli, *, over: bool, since: timedelta | None, members: bool,
 def show(cli: Cli, alert_id: int, *, as_json: bool) -> None:
     """Show one alert: its story, what happened to it, and what each channel knows of it."""
 
-    async def ask(session: "Session") -> "tuple[list[Listed], list[Happened], list[Knows]]":
-        from paidwatch.store import alert_list  # noqa: PLC0415 - the commands start fast
+    async def ask(session: "Session") -> "tuple[list[Listed], list[Happened], list[Knows], Asked | None]":
+        from paidwatch.store import alert_list, answers  # noqa: PLC0415 - the commands start fast
 
         found = await alert_list.listed(session, one=alert_id)
-        return found, await alert_list.history(session, alert_id), await alert_list.deliveries(session, alert_id)
+        return (
+            found,
+            await alert_list.history(session, alert_id),
+            await alert_list.deliveries(session, alert_id),
+            await answers.about_alert(session, alert_id),
+        )
 
-    found, history, knows = looking(cli, ask)
+    found, history, knows, asked = looking(cli, ask)
     if not found:
         message = f"there is no alert {alert_id}"
         raise Refused(message, remedy="See what is open: paidwatch alerts list")
@@ -92,11 +109,15 @@ def show(cli: Cli, alert_id: int, *, as_json: bool) -> None:
     if as_json:
         emit_json(
             document(one)
-            | {"history": [asdict(it) for it in history], "deliveries": [asdict(it) | _told(one, it) for it in knows]}
+            | {
+                "provider_answer": answer.document(asked),
+                "history": [asdict(it) for it in history],
+                "deliveries": [asdict(it) | _told(one, it) for it in knows],
+            }
         )
         return
     say(f"alert {one.alert_id}: {one.kind}, {one.state.value}", "bold")
-    for name, value in _story(one):
+    for name, value in _story(one, asked):
         say(f"  {name:<13} {value}")
     if history:
         emit_table(
@@ -239,7 +260,7 @@ def _note(one: "Listed") -> str:
     return masked("; ".join(parts))
 
 
-def _story(one: "Listed") -> list[tuple[str, str]]:
+def _story(one: "Listed", asked: "Asked | None") -> list[tuple[str, str]]:
     story = {
         "about": _about(one),
         "method": one.method or "",
@@ -258,6 +279,8 @@ def _story(one: "Listed") -> list[tuple[str, str]]:
         "escalations": f"next {stamp(one.escalate_at)}" if one.escalate_at else "",
     }
     lines = [(name, masked(value)) for name, value in story.items() if value]
+    said = () if asked is None else answer.in_words(asked)
+    lines += [("" if place else "provider", masked(line)) for place, line in enumerate(said)]
     lines += [("" if place else "notes", masked(note)) for place, note in enumerate(one.notes[:40])]
     if one.incident is not None:
         causes = [f"{count} times: {cause}" for cause, count in one.incident.causes]

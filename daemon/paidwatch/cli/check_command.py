@@ -9,6 +9,7 @@ import click
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, is_terminal, say
 from paidwatch.cli.root import DURATION, Cli, json_option, pass_cli, run_async
 from paidwatch.config.duration import format_duration
+from paidwatch.core import answer
 from paidwatch.core.text import money, span, stamp
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def _gap(found: "Report", one: "Found") -> dict[str, object]:
         "user_tier": user.tier if user else None,
         "activation_event": facts.evidence.activated_at is not None or facts.evidence.granted_at is not None,
         "cause": one.gap.cause,
+        "provider_answer": answer.document(one.asked),
     }
 
 
@@ -99,6 +101,7 @@ def _seen(found: "Report", one: "Seen") -> dict[str, object]:
         "user_tier": None,
         "activation_event": False,
         "cause": one.gap.cause,
+        "provider_answer": answer.document(one.asked),
     }
 
 
@@ -123,16 +126,17 @@ def _say(found: "Report", since: timedelta) -> None:
 
 
 def _table(found: "Report") -> None:
-    """Print one row a gap; a person's terminal is narrow, so there each cause stands once, below."""
+    """Print one row a gap; a person's terminal is narrow, so there each cause and answer stands once, below."""
     columns = ("kind", "user", "payment", "plan", Column(name="amount", right=True), "paid")
     rows = [*(_row(found, one) for one in found.gaps), *(_seen_row(found, one) for one in found.webhooks)]
     if not is_terminal():
         emit_table((*columns, "method", "cause"), rows)
         return
     emit_table(columns, [row[: len(columns)] for row in rows])
-    gaps = [*(one.gap for one in found.gaps), *(one.gap for one in found.webhooks)]
-    for cause, count in Counter(gap.cause for gap in gaps).most_common():
-        say(f"{count}x {cause}", "red")
+    gaps: tuple[Found | Seen, ...] = (*found.gaps, *found.webhooks)
+    for words in ((one.gap.cause for one in gaps), (answer.clause(one.asked) for one in gaps)):
+        for said, count in Counter(filter(None, words)).most_common():
+            say(f"{count}x {said}", "red")
 
 
 def _row(found: "Report", one: "Found") -> tuple[object, ...]:
@@ -145,7 +149,7 @@ def _row(found: "Report", one: "Found") -> tuple[object, ...]:
         money(payment.amount, payment.currency) if payment else None,
         f"{span(found.now - one.facts.paid_at)} ago",
         payment.method if payment else None,
-        f"{one.gap.cause}: {one.gap.detail}" if one.gap.detail else one.gap.cause,
+        _why(one),
     )
 
 
@@ -158,8 +162,14 @@ def _seen_row(found: "Report", one: "Seen") -> tuple[object, ...]:
         None if one.amount is None else money(one.amount, one.currency),
         f"{span(found.now - one.since)} ago",
         one.method,
-        f"{one.gap.cause}: {one.gap.detail}" if one.gap.detail else one.gap.cause,
+        _why(one),
     )
+
+
+def _why(one: "Found | Seen") -> str:
+    """Return the cause, the application's own words for it, and what the payment provider says."""
+    cause = f"{one.gap.cause}: {one.gap.detail}" if one.gap.detail else one.gap.cause
+    return "; ".join(filter(None, (cause, answer.clause(one.asked))))
 
 
 def _next(found: "Report") -> list[str]:

@@ -8,12 +8,13 @@ from decimal import Decimal
 
 from paidwatch.config import Settings
 from paidwatch.core.access import money
+from paidwatch.core.answer import Asked
 from paidwatch.core.evidence import reference_of
 from paidwatch.core.model import Facts, Gap
 from paidwatch.core.verdict import judge
 from paidwatch.flow.detect import judged
 from paidwatch.flow.policy import Policy
-from paidwatch.store import claims, installation, report
+from paidwatch.store import answers, claims, installation, report
 from paidwatch.store.pool import Session
 from paidwatch.store.report import Keys, Watcher
 from paidwatch.wiring import policy_of
@@ -27,6 +28,8 @@ class Found:
 
     facts: Facts
     gap: Gap
+    asked: Asked | None
+    """What the payment provider says; None: it is not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,7 @@ class Seen:
     plan_id: str | None
     amount: Decimal | None
     currency: str | None
+    asked: Asked | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,9 @@ async def look(session: Session, settings: Settings, since: timedelta) -> Report
         gaps: list[Found] = []
         for start in range(0, len(candidates.open), _BATCH):
             batch = candidates.open[start : start + _BATCH]
-            gaps += _judged(await report.facts(session, batch, policy.graces()), policy, candidates.now)
+            judged_now = _judged(await report.facts(session, batch, policy.graces()), policy, candidates.now)
+            asked = await answers.about(session, [_key(facts) for facts, _gap in judged_now])
+            gaps += [Found(facts=facts, gap=gap, asked=asked.get(_key(facts))) for facts, gap in judged_now]
         webhooks = await seen(session, policy)
         watcher = await report.watcher(session)
     return Report(
@@ -104,6 +110,7 @@ async def seen(session: Session, policy: Policy, user_id: str | None = None) -> 
     if now is None:
         return []
     known = await claims.facts(session, [one.key for one in due])
+    asked = await answers.about(session, [one.key for one in due])
     found: list[Seen] = []
     for one in due:
         verdict = judged(one.key, known, policy.rules, now) if one.key in known.since else None
@@ -119,14 +126,21 @@ async def seen(session: Session, policy: Policy, user_id: str | None = None) -> 
                     plan_id=known.plans.get(one.key),
                     amount=None if claim is None else claim.amount,
                     currency=None if claim is None else claim.currency,
+                    asked=asked.get(one.key),
                 )
             )
     return found
 
 
-def _judged(facts: Iterable[Facts], policy: Policy, now: datetime) -> list[Found]:
+def _judged(facts: Iterable[Facts], policy: Policy, now: datetime) -> list[tuple[Facts, Gap]]:
     verdicts = ((one, judge(one, policy.rules, now)) for one in facts)
-    return [Found(facts=one, gap=verdict) for one, verdict in verdicts if isinstance(verdict, Gap)]
+    return [(one, verdict) for one, verdict in verdicts if isinstance(verdict, Gap)]
+
+
+def _key(facts: Facts) -> answers.Key:
+    """Return what the provider is asked about; empty where there is nothing to ask about."""
+    payment = facts.payment
+    return ("", "") if payment is None else ((payment.method or "").lower(), payment.reference or "")
 
 
 def by_currency(payments: Iterable[Facts]) -> dict[str, Decimal]:

@@ -21,7 +21,8 @@ def run(cli: Cli) -> None:
 
     def configure_log(settings: "Settings") -> None:
         log = settings.log
-        configure(wanted=log.format, level=log.level, secrets=settings.secrets(), environ=os.environ)
+        secrets, names = settings.secrets(), settings.names()
+        configure(wanted=log.format, level=log.level, secrets=secrets, names=names, environ=os.environ)
 
     faulthandler.enable()
     settings = cli.settings()

@@ -29,13 +29,14 @@ def _author(ctx: click.Context, param: click.Parameter, value: str | None) -> st
 by_option = click.option("--by", metavar="NAME", callback=_author, help="Who you are; left out: your login.")
 
 
-def listing(ctx: click.Context, command: click.Command, *, as_json: bool) -> object:
-    """Run `command` for a group that was called without one."""
+def listing(ctx: click.Context, command: click.Command, **options: object) -> object:
+    """Run `command` for a group that was called without one, with the options that the group was given."""
     if ctx.invoked_subcommand is None:
-        return ctx.invoke(command, as_json=as_json)
-    if as_json:
-        message = f"--json goes behind {ctx.invoked_subcommand}"
-        raise click.UsageError(message)
+        return ctx.invoke(command, **options)
+    for option in ctx.command.params:
+        if options.get(option.name or ""):
+            message = f"{option.opts[0]} goes behind {ctx.invoked_subcommand}"
+            raise click.UsageError(message)
     return None
 
 

@@ -74,7 +74,8 @@ async def send(settings: "Settings", statements: "Statements", names: Sequence[s
     from paidwatch.store.pool import Database  # noqa: PLC0415
     from paidwatch.wiring import policy_of, target_of  # noqa: PLC0415
 
-    configure(wanted="console", level="error", secrets=settings.secrets(), environ=os.environ)
+    secrets, shown = settings.secrets(), settings.names()
+    configure(wanted="console", level="error", secrets=secrets, names=shown, environ=os.environ)
     async with open_session() as http, Database(target_of(settings), statements) as database:
         installation.refuse_unfit(
             await database.read(lambda session: installation.installed(session, settings.mapping()))

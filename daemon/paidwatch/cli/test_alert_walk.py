@@ -139,6 +139,8 @@ class Walk:
         """Deliver one message on each channel at once; return the channels that took it."""
         daemon = any(row["granted"] for row in await self._database.read(lambda session: session.rows("daemons")))
         for transport in transports:
+            # First, or a broken channel is asked about a message that it owes, and about nothing else for a while.
+            await self._write("put_test_first", queued[transport.name])
             await self._write("try_broken", transport.name)
         if daemon:
             await self._write("ring_outbox")
@@ -156,7 +158,7 @@ class Walk:
         by = By.COMMAND
         if daemon and not passed_over and await self._taken_by_daemon(delivery, before):
             by = By.DAEMON
-        elif refused := await self._send(step, transport, delivery):
+        elif refused := await self._send(step, transport):
             self._told.append(refused)
             return
         attempts = (await self._rows("test_attempts", delivery))[before:]
@@ -192,15 +194,20 @@ class Walk:
                 await anyio.sleep(_LOOK)
         return False
 
-    async def _send(self, step: Step, transport: Transport, delivery: int) -> Told | None:
+    async def _send(self, step: Step, transport: Transport) -> Told | None:
         """Send the message from here; return why it could not even be tried."""
         if step is Step.RESOLVE:
             await anyio.sleep(transport.pace.total_seconds())
-        await self._write("put_test_first", delivery)
         if await self._deliver[transport.name].send_batch():
             return None
-        wait: timedelta | None = await self._value("asked_to_wait", transport.name)
-        why = "the message could not be claimed" if wait is None else f"the service asked to wait {span(wait)} more"
+        wait = next(iter(await self._rows("asked_to_wait", transport.name)), None)
+        if wait is None:
+            why = "the message could not be claimed"
+        elif wait["down_reason"] is None:
+            why = f"the service asked to wait {span(wait['wait'])} more"
+        else:
+            # Somebody else tried it since the channel was released for this test.
+            why = f"it is broken, as another message has just shown: {wait['down_reason']}"
         return Told(
             channel=transport.name, kind=transport.kind, step=step, taken=False, by=By.COMMAND, code="held", error=why
         )

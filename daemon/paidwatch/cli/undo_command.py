@@ -100,7 +100,7 @@ def _say(found: "Takeback", settings: "Settings") -> None:
     written = found.written
     when = f", {stamp(written.done_at)}" if written.done_at else ""
     say(f"activation {written.activation_id}: {written.state}, by {written.actor}{when}", "bold")
-    say(f"user {written.user_id}, payment {written.payment_id}")
+    say(f"user {written.user_id}, payment {written.subject}")
     # Where nothing can be taken back the user was not even looked at.
     rows = list(_images(found)) if found.present is not None else []
     if rows:
@@ -133,7 +133,8 @@ def _document(found: "Takeback") -> dict[str, object]:
     written, before = found.written, image(found.written.before)
     return {
         "activation_id": written.activation_id,
-        "payment_id": written.payment_id,
+        "payment_id": written.subject.payment_id,
+        "reference": written.named,
         "user_id": written.user_id,
         "restored": {column: before.get(column) for column in found.columns},
         "was": {column: image(found.present).get(column) for column in found.columns},
@@ -150,8 +151,8 @@ def _say_end(done: "Undone") -> None:
     say(f"activation {number} is undone{event}", "bold green")
     for change in done.inexact:
         say(f"a trigger of the application set {change.column} to {_shown(change.present)} meanwhile", "yellow")
-    user, payment = done.written.user_id, done.written.payment_id
+    user, of = done.written.user_id, done.written.subject
     say(
         "paidwatch does not activate it again by itself; a person can:"
-        f" paidwatch activate {user} --payment {payment} --force P7 --reason …"
+        f" paidwatch activate {user} --payment {of.payment_id or of.reference} --force P7 --reason …"
     )

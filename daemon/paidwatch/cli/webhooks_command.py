@@ -190,6 +190,9 @@ async def _refusal(session: "Session", missing: list[int]) -> Refused:
         why, remedy = "a duplicate", f"Replay the first one: paidwatch webhooks replay {one.duplicate_of}"
     elif one.state == "received" or one.forward_state == "due":
         why, remedy = "under way by itself", f"See it: paidwatch webhooks show {one.webhook_id}"
+    elif one.state == "verified" and not one.size:
+        why = "older than [retention] webhooks, and its body was removed"
+        remedy = f"See what is left of it: paidwatch webhooks show {one.webhook_id}"
     else:
         taken = "taken by the application" if one.forward_state == "done" else "not to be passed on"
         why, remedy = taken, "Pass it on (again) with --again, where [providers.NAME] forward_to is set."

@@ -128,5 +128,30 @@ def in_words(asked: Asked) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def clause(asked: Asked | None) -> str:
+    """Return the same in words that many payments share: `the provider says paid`; empty: nothing is known."""
+    if asked is None:
+        return ""
+    if asked.answer is not None:
+        return f"the provider says {asked.answer.status.value}"
+    return f"the provider could not be asked: {asked.problem}" if asked.problem else ""
+
+
+def document(asked: Asked | None) -> dict[str, object] | None:
+    """Return what JSON shows of it, None where nobody is asked: the last answer, and why there is no newer one."""
+    if asked is None:
+        return None
+    answer = asked.answer
+    return {
+        "status": None if answer is None else answer.status.value,
+        "said": None if answer is None else clean(answer.said),
+        "amount": None if answer is None or answer.amount is None else str(answer.amount),
+        "currency": None if answer is None else answer.currency,
+        "answered_at": None if answer is None else answer.at,
+        "problem": asked.problem or None,
+        "asked_at": asked.tried_at,
+    }
+
+
 def _clock(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"

@@ -68,6 +68,7 @@ _ENDED: Final = MappingProxyType(
         Outcome.DISMISSED: Comparison(was_right=False, said="a person said that it was no gap"),
         Outcome.ADMIN: Comparison(was_right=False, said="the user is an administrator"),
         Outcome.NOTHING_PAID: Comparison(was_right=False, said="no money was at stake"),
+        Outcome.FOLLOWED: Comparison(was_right=None, said="the payment has a row now, and is followed by itself"),
         Outcome.SUPERSEDED: Comparison(was_right=None, said="a newer payment took its place"),
     }
 )

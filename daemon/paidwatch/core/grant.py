@@ -13,11 +13,12 @@ Where the new period starts:
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Final
 
 from paidwatch.core.access import after
 from paidwatch.core.guards import Reason, lowers_tier
-from paidwatch.core.model import Facts, GapKind, Payment, Plan, Subscriber
+from paidwatch.core.model import Facts, GapKind, Plan, Subject, Subscriber
 
 ACTIVATED = "activated"
 """The event type by which the application itself records an activation."""
@@ -29,9 +30,12 @@ GRANTABLE: Final = frozenset(
         GapKind.RENEWAL_NOT_APPLIED,
         GapKind.PAID_BUT_REVOKED,
         GapKind.ACTIVATION_FAILED,
+        GapKind.ORPHAN_WEBHOOK,
     }
 )
 """The kinds of gap that a grant ends."""
+
+LONGEST_KEY: Final = 200
 
 UserValue = str | datetime | None
 EventValue = str | bool | tuple[str, ...]
@@ -41,7 +45,7 @@ EventValue = str | bool | tuple[str, ...]
 class Grant:
     """One activation, complete: a retry writes these values and computes nothing again."""
 
-    payment_id: str
+    subject: Subject
     user_id: str
     user: Mapping[str, UserValue]
     """Canonical column → value: status, tier, plan_id, paid_until, last_paid_at, touched_at, revoked_at. What the
@@ -77,19 +81,23 @@ def plan_grant(facts: Facts, now: datetime, *, active_word: str = "active") -> G
         "revoked_at": None,
     }
     return Grant(
-        payment_id=facts.payment.id,
+        subject=facts.subject,
         user_id=facts.subscriber.id,
         user=user,
         event_type=ACTIVATED,
-        event_data=_event(facts.payment, facts.plan, now),
-        external_id=_external_id(facts.payment, facts.evidence.undone_at),
+        event_data=_event(facts.subject, facts.payment.reference, facts.plan, now),
+        external_id=_external_id(facts.subject, facts.evidence.undone_at),
     )
 
 
-def _external_id(payment: Payment, undone_at: datetime | None) -> str:
-    """Return the event's id in the application, unique per payment; after an undo a person may grant it once more."""
+def _external_id(subject: Subject, undone_at: datetime | None) -> str:
+    """Return the event's id in the application, unique per payment; after an undo a person may grant it once more.
+
+    Providers' ids may be long, and the application's column may be short: what is too long is named by its digest.
+    """
     again = "" if undone_at is None else f":{undone_at:%Y%m%dT%H%M%S%f}"
-    return f"paidwatch:{payment.id}{again}"
+    key = subject.payment_id if subject.payment_id is not None else f"{subject.method}:{subject.reference}"
+    return f"paidwatch:{key if len(key) <= LONGEST_KEY else sha256(key.encode()).hexdigest()}{again}"
 
 
 def _paid_until(user: Subscriber, plan: Plan, now: datetime) -> datetime | None:
@@ -101,13 +109,14 @@ def _paid_until(user: Subscriber, plan: Plan, now: datetime) -> datetime | None:
     return after(max(start, now), plan.duration)
 
 
-def _event(payment: Payment, plan: Plan, now: datetime) -> Mapping[str, EventValue]:
+def _event(subject: Subject, reference: str | None, plan: Plan, now: datetime) -> Mapping[str, EventValue]:
     """Return the event's data: the application's own fields, and where it comes from."""
+    row = {} if subject.payment_id is None else {"payment_id": subject.payment_id}
     return {
         "plan_id": plan.id,
         "plan_name": plan.name or plan.id,
-        "payment_reference": payment.reference or payment.id,
-        "payment_id": payment.id,
+        "payment_reference": reference or str(subject),
+        **row,
         "activated_at": now.isoformat(),
         "features": (),
         "telegram_access": True,

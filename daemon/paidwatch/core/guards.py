@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final
 
 from paidwatch.core.access import after, is_free, is_reversed, is_underpaid, money, shortfalls, was_granted
 from paidwatch.core.model import Facts, Phase, Plan, Rules, Subscriber
@@ -47,6 +47,7 @@ class Reason(StrEnum):
     LOWER_TIER = "the user's tier is higher than the plan, or cannot be compared with it"
     PERIOD_OVER = "the paid period is over"
     TOO_OLD = "the payment is older than the allowed age"
+    AGE_UNKNOWN = "there is no payment row, and its webhooks do not say how old the money is"
     NO_PLAN = "there is no such plan"
     FREE = "no money was paid for this, or the plan is free"
     PRICE_UNKNOWN = "the price is not known"
@@ -62,6 +63,7 @@ class Reason(StrEnum):
     AS_PAID = "the user already has what was paid for"
     CONTRADICTED = "the payment provider does not confirm the payment"
     NOT_CORROBORATED = "neither a signed webhook nor the payment provider confirms the payment"
+    NOT_CONFIRMED = "there is no payment row, and the payment provider does not confirm what its webhook says"
     MODE_OFF = "activation is switched off"
     MODE_SHADOW = "shadow mode computes and does not write"
     MODE_SUPERVISED = "supervised mode waits for a person"
@@ -105,6 +107,14 @@ class Mode(StrEnum):
     SHADOW = "shadow"
     SUPERVISED = "supervised"
     AUTO = "auto"
+
+
+_OF_MODE: Final = {
+    Mode.OFF: Reason.MODE_OFF,
+    Mode.SHADOW: Reason.MODE_SHADOW,
+    Mode.SUPERVISED: Reason.MODE_SUPERVISED,
+    Mode.AUTO: Reason.HOLDS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +209,14 @@ def lowers_tier(user: Subscriber, plan: Plan) -> bool:
 
 
 def _final(facts: Facts, request: Request, _limits: Limits, now: datetime) -> Reason:
-    """P1: paid in a word that is final, and the application has had its time."""
+    """P1: paid in a word that is final, and the application has had its time.
+
+    Where there is no row there is no word of the application: what counts is the canonical status of signed webhooks.
+    """
     if facts.payment is None:
         return Reason.NO_PAYMENT
-    if facts.payment.phase is not Phase.PAID or facts.payment.status not in request.auto_words:
+    final = facts.told is not None or facts.payment.status in request.auto_words
+    if facts.payment.phase is not Phase.PAID or not final:
         return Reason.NOT_FINAL
     return Reason.HOLDS if now >= facts.grace_until else Reason.IN_GRACE
 
@@ -223,10 +237,17 @@ def _newest(facts: Facts, _request: Request, _limits: Limits, _now: datetime) ->
 
 
 def _open_period(facts: Facts, request: Request, _limits: Limits, now: datetime) -> Reason:
-    """P4: what was bought has not run out, and the payment is no history."""
-    if facts.plan is not None and after(facts.paid_at, facts.plan.duration) <= now:
+    """P4: what was bought has not run out, and the payment is no history.
+
+    A webhook may be sent again after a year. Where no row says when it was paid, the money is as old as its order.
+    """
+    made_at = facts.paid_at if facts.told is None or facts.payment is None else facts.payment.created_at
+    if made_at is None:
+        return Reason.AGE_UNKNOWN
+    since = min(facts.paid_at, made_at)
+    if facts.plan is not None and after(since, facts.plan.duration) <= now:
         return Reason.PERIOD_OVER
-    return Reason.HOLDS if now - facts.paid_at <= request.max_age else Reason.TOO_OLD
+    return Reason.HOLDS if now - since <= request.max_age else Reason.TOO_OLD
 
 
 def _price(facts: Facts, request: Request, _limits: Limits, _now: datetime) -> Reason:
@@ -273,30 +294,22 @@ def _not_done(facts: Facts, request: Request, _limits: Limits, _now: datetime) -
 
 
 def _corroborated(facts: Facts, request: Request, _limits: Limits, _now: datetime) -> Reason:
-    """P8: money is believed on a second witness; the provider's no outweighs everything."""
+    """P8: money is believed on a second witness; the provider's no outweighs everything.
+
+    Where there is no row, the signed webhook is the first one, and the second is the provider, or who types (§5, 12).
+    """
     if request.corroborated is False:
         return Reason.CONTRADICTED
     signed = facts.evidence.webhook_valid is True and facts.evidence.webhook_paid is True
-    if request.corroborated or signed or not request.require_corroboration:
-        return Reason.HOLDS
-    return Reason.NOT_CORROBORATED
+    if facts.told is not None and signed:
+        return Reason.HOLDS if request.corroborated or request.actor is Actor.MANUAL else Reason.NOT_CONFIRMED
+    believed = facts.told is None and (request.corroborated or signed or not request.require_corroboration)
+    return Reason.HOLDS if believed else Reason.NOT_CORROBORATED
 
 
 def _mode(_facts: Facts, request: Request, _limits: Limits, _now: datetime) -> Reason:
     """P9: the owner lets the machine write."""
-    if request.actor is not Actor.AUTO:
-        return Reason.BY_HAND
-    match request.mode:
-        case Mode.OFF:
-            return Reason.MODE_OFF
-        case Mode.SHADOW:
-            return Reason.MODE_SHADOW
-        case Mode.SUPERVISED:
-            return Reason.MODE_SUPERVISED
-        case Mode.AUTO:
-            return Reason.HOLDS
-        case _ as unreachable:
-            assert_never(unreachable)
+    return _OF_MODE[request.mode] if request.actor is Actor.AUTO else Reason.BY_HAND
 
 
 def _caps(facts: Facts, request: Request, limits: Limits, _now: datetime) -> Reason:

@@ -75,6 +75,22 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an activation is for: one row of the payment table, or money that only signed webhooks tell of.
+
+    Either `payment_id` is given, or `method` (in small letters) and `reference`, the provider's id.
+    """
+
+    payment_id: str | None = None
+    method: str | None = None
+    reference: str | None = None
+
+    def __str__(self) -> str:
+        """Return it for people and logs: the row's key, or method and reference."""
+        return self.payment_id if self.payment_id is not None else f"{self.method} {self.reference}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Payment:
     """One row of the application's payment table, in canonical words. Keys are text whatever their SQL type."""
 
@@ -181,8 +197,9 @@ class Facts:
     """Everything a verdict is made from, read in one statement on the primary."""
 
     payment_id: str
+    """Empty where there is no row."""
     payment: Payment | None
-    """None: the row was deleted."""
+    """None: the row was deleted. Where there never was one (`told`), it is what signed webhooks say."""
     subscriber: Subscriber | None
     """None: there is no such user."""
     plan: Plan | None
@@ -193,6 +210,16 @@ class Facts:
     touched_at: datetime | None
     """The last time anything about the user or the payment changed, as seen by a trigger."""
     evidence: Evidence
+    told: tuple[str, str] | None = None
+    """Method and the provider's id of money that only signed webhooks tell of; None: there is, or was, a row."""
+
+    @property
+    def subject(self) -> Subject:
+        """Return what an activation of it is filed under."""
+        if self.told is None:
+            return Subject(payment_id=self.payment_id)
+        method, reference = self.told
+        return Subject(method=method, reference=reference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,6 +114,7 @@ def _lines(story: Story, kind: GapKind, word: Word, now: datetime) -> Iterator[L
     if not over:
         yield from several("To check", _CHECKS.get(kind, ()))
     yield from dismissal(story)
+    yield from several("Activation", story.activation)
     yield from several("Notes", story.digest)
     yield from quieten(story, word)
 
@@ -125,6 +126,9 @@ def _command(story: Story, kind: GapKind) -> str:
     if kind in {GapKind.WEBHOOK_BAD_SIGNATURE, GapKind.PROVIDER_SILENT}:
         return "paidwatch doctor"
     user, alert = pasteable(story.user_id), pasteable(story.alert_id)
+    payment = pasteable(reference_of(story.reference))
+    if user is not None and payment and kind is GapKind.ORPHAN_WEBHOOK:
+        return f"paidwatch activate {user} --payment {payment}{'' if story.proposed else ' --dry-run'}"
     if user is not None:
         return f"paidwatch user {user}"
     return f"paidwatch alerts show {alert}" if alert is not None else "paidwatch check"

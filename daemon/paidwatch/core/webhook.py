@@ -85,6 +85,8 @@ class Reading:
     """More money for a payment that was already made: never activated by itself."""
     at: datetime | None = None
     """When it happened, by the provider's clock; aware, in UTC."""
+    ordered_at: datetime | None = None
+    """When the order was made, by the application's clock; aware, in UTC."""
     also: tuple[str, ...] = ()
     """Other ids of the same payment, any of which the application may have kept as the reference."""
     problem: str = ""

@@ -15,6 +15,7 @@ from paidwatch.ops.metrics import ActivationResult, Metrics
 from paidwatch.store import ledger
 from paidwatch.store.ledger import Claim
 from paidwatch.store.pool import Database, Session
+from paidwatch.store.subjects import note_refusal
 
 BATCH = 20
 TRIES = 5
@@ -49,14 +50,14 @@ class Activate:
             case Result.DONE:
                 self._metrics.activation(ActivationResult.DONE)
                 self._log.warning(
-                    "activation.done", "a subscription was activated", payment=claim.payment_id, user=claim.user_id
+                    "activation.done", "a subscription was activated", payment=str(claim.subject), user=claim.user_id
                 )
             case Result.REFUSED:
                 self._metrics.activation(ActivationResult.REFUSED)
                 self._log.warning(
                     "activation.refused",
                     "an activation was refused",
-                    payment=claim.payment_id,
+                    payment=str(claim.subject),
                     why=" ".join(ended.notes),
                 )
             case Result.GONE | Result.FAILED | Result.UNDER_WAY:
@@ -73,11 +74,11 @@ class Activate:
                 breaker.say(self._log, opened)
         self._metrics.activation(ActivationResult.FAILED)
         self._log.error(
-            "activation.failed", "an activation could not be written", payment=claim.payment_id, error=error
+            "activation.failed", "an activation could not be written", payment=str(claim.subject), error=error
         )
 
     async def _give_up(self, session: Session, claim: Claim, error: str) -> str | None:
         """End the claim as failed; return why the breaker was opened over it, if it was."""
         await ledger.finish(session, claim.activation_id, state="failed", guards=(), error=error)
-        await session.rows("note_refusal", claim.payment_id, [f"Activation failed {TRIES} times: {error}"])
+        await note_refusal(session, claim.subject, [f"Activation failed {TRIES} times: {error}"])
         return await breaker.check(session, self._policy())

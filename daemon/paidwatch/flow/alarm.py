@@ -1,6 +1,7 @@
 """The one alarm clock: sleeps to the earliest of what is due and a poke, then has it decided, looked at and granted."""
 
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
 from paidwatch.flow.activate import Activate
@@ -55,36 +56,41 @@ class Alarm:
         while not self._stopping:
             self._status.busy(WORKER, TICK_LIMIT)
             await self._sweep.follow()
-            wait = await self._database.read(self._next)
-            if wait is not None and wait <= timedelta():
-                await self.catch_up()
+            waits = await self._database.read(_next)
+            due = {name for name, wait in waits.items() if wait <= timedelta()}
+            if due:
+                await self._handle(due)
                 continue
+            wait = min(waits.values(), default=None)
             self._status.beat(WORKER)
             self._status.due_in(wait)
             await self.poke.wait(wait)
             self._status.due_in(None)
 
-    async def catch_up(self) -> None:
-        """Handle everything that is due now."""
-        while not self._stopping:
+    async def _handle(self, due: AbstractSet[str]) -> None:
+        """Handle one batch of each that is due."""
+        told, claimed = False, 0
+        if "detect" in due:
             # Before the verdicts: what the log says may confirm a payment, and be the cause of its gap.
             detected = await self._detect.run()
+            told, claimed = detected.told, detected.activations
+        if "decide" in due:
             ticked = await self._decide.tick()
-            doubled = await self._double.run()
+            told, claimed = told or ticked.told > 0, claimed + ticked.activations
+        if "double" in due:
+            told |= (await self._double.run()).told
+        if told or "sweep" in due:
             # After the verdicts: what they opened is looked at before anybody is told of it.
-            swept = await self._sweep.run()
-            if detected.told or ticked.told or doubled.told or swept.told:
-                self._on_news()
-            if ticked.activations and self.on_claims is not None:
-                self.on_claims()
-            granted = await self._activate.run_due() if ticked.activations or not ticked.claimed else 0
-            if granted:
-                self._on_news()
-            if not (detected.looked or ticked.claimed or granted or swept.looked or doubled.looked):
-                return
+            told |= (await self._sweep.run()).told
+        if told:
+            self._on_news()
+        if claimed and self.on_claims is not None:
+            self.on_claims()
+        if (claimed or "activate" in due) and await self._activate.run_due():
+            self._on_news()
 
-    @staticmethod
-    async def _next(session: Session) -> timedelta | None:
-        row = await session.one("next_alarm")
-        waits = [span for span in (row["decide"], row["activate"]) if span is not None]
-        return min(waits) if waits else None
+
+async def _next(session: Session) -> dict[str, timedelta]:
+    """Return who has something to do next, and how long until then."""
+    row = await session.one("next_alarm")
+    return {name: span for name, span in row.items() if span is not None}

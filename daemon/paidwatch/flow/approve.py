@@ -14,7 +14,7 @@ from paidwatch.core.approval import Acted, Approved, End, Offer, Over, Result, S
 from paidwatch.core.grant import GRANTABLE, Grant, plan_grant
 from paidwatch.core.guards import Actor, Mode, Reason
 from paidwatch.core.link import Permit, Refusal, authentic, digest, sign, verify
-from paidwatch.core.model import Facts, Gap
+from paidwatch.core.model import Facts, Gap, Subject
 from paidwatch.core.said import person
 from paidwatch.core.story import State, Story
 from paidwatch.core.text import money, stamp
@@ -25,7 +25,7 @@ from paidwatch.flow.grant import Result as Granted
 from paidwatch.flow.policy import Policy
 from paidwatch.log import Log
 from paidwatch.ops.metrics import ActivationResult, Metrics
-from paidwatch.store import ledger, links, manual, watches
+from paidwatch.store import ledger, links, manual, subjects, watches
 from paidwatch.store.ledger import Claim
 from paidwatch.store.links import Standing
 from paidwatch.store.pool import Database, Session
@@ -100,7 +100,7 @@ class Approve:
             grant=plan_grant(facts, now, active_word=policy.active_word),
             before=None,
         )
-        taken = await manual.current_claim(session, permit.payment_id)
+        taken = await manual.current_claim(session, Subject(payment_id=permit.payment_id))
         refusals = (f"Not activated: {taken}.",) if taken else _refusals(found)
         return _offer(permit, policy, found, refusals)
 
@@ -110,7 +110,7 @@ class Approve:
             # Its keys may not even be of this application's type.
             return Unknown()
         # One link at a time from here on, and nobody else decides about the payment.
-        await manual.lock(session, permit.payment_id)
+        await subjects.lock(session, Subject(payment_id=permit.payment_id))
         stand = await links.standing(session, digest(token))
         over = await self._over(session, policy, permit, token, stand)
         if over is not None:
@@ -132,7 +132,7 @@ class Approve:
             session,
             actor=permit.actor,
             act="approve",
-            payment_id=permit.payment_id,
+            subject=Subject(payment_id=permit.payment_id),
             user_id=approved.user_id,
             detail=detail,
         )
@@ -164,15 +164,15 @@ class Approve:
 
     async def _carry_out(self, session: Session, policy: Policy, permit: Permit, user_id: str | None) -> Approved:
         """Claim, and grant or refuse; what it comes to stands in the ledger either way."""
-        payment_id = permit.payment_id
+        payment_id, subject = permit.payment_id, Subject(payment_id=permit.payment_id)
         if user_id is None:
             why = f"Not activated: {Reason.NO_USER.value}."
             return Approved(result=Result.REFUSED, payment_id=payment_id, user_id=None, notes=(why,))
-        found = await consider(session, policy, payment_id=payment_id, user_id=user_id, actor=Actor.LINK)
+        found = await consider(session, policy, subject=subject, user_id=user_id, actor=Actor.LINK)
         reason = f"approved by link, alert {permit.alert_id}"
         number = await ledger.claim(
             session,
-            payment_id=payment_id,
+            subject=subject,
             user_id=user_id,
             actor=permit.actor,
             reason=reason,
@@ -180,12 +180,12 @@ class Approve:
             strategy=policy.strategy,
         )
         if number is None:
-            taken = await manual.current_claim(session, payment_id)
+            taken = await manual.current_claim(session, subject)
             notes = (f"Not activated: {taken or Result.TAKEN.value}.",)
             return Approved(result=Result.TAKEN, payment_id=payment_id, user_id=user_id, notes=notes)
         claim = Claim(
             activation_id=number,
-            payment_id=payment_id,
+            subject=subject,
             user_id=user_id,
             actor=permit.actor,
             reason=reason,

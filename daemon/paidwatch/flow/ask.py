@@ -7,7 +7,8 @@
 2. A few questions are under way at once, each for 5 seconds at most; a provider that wants a pause is left alone, over
    restarts too.
 3. The answer is stored. Where it says something new the payment is judged anew, with the guards; otherwise the message
-   that waited goes out.
+   that waited goes out. A message that went out before is edited where its channel can do that, and not repeated
+   elsewhere.
 
 A crash between two steps leaves a question that is due, and it is asked again: asking changes nothing.
 """
@@ -23,10 +24,11 @@ from paidwatch.core.answer import Answer, Trouble, Unanswered
 from paidwatch.core.webhook import Status as Money
 from paidwatch.flow.signal import Signal
 from paidwatch.log import Log
+from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
 from paidwatch.ports import ProviderApi
 from paidwatch.store import answers
-from paidwatch.store.answers import Key, Question
+from paidwatch.store.answers import Kept, Key, Question
 from paidwatch.store.pool import Database, Session
 
 WORKER: Final = "provider questions"
@@ -80,6 +82,7 @@ class Ask:
         apis: Apis,
         questions: Questions,
         status: Status,
+        metrics: Metrics,
         log: Log,
         on_told: Callable[[], None],
         on_look: Callable[[], None],
@@ -88,6 +91,7 @@ class Ask:
         self._database = database
         self._apis = apis
         self._status = status
+        self._metrics = metrics
         self._log = log
         self._on_told = on_told
         self._on_look = on_look
@@ -167,13 +171,14 @@ class Ask:
         return Unanswered(trouble=Trouble.TIMEOUT)
 
     async def _answered(self, key: Key, provider: str, answer: Answer) -> None:
-        async def body(session: Session) -> tuple[bool, bool]:
-            woken, payments = await answers.record(session, key, answer, moving=answer.status in MOVING)
+        async def body(session: Session) -> tuple[Kept, bool]:
+            kept = await answers.record(session, key, answer, moving=answer.status in MOVING)
             # What is judged anew is told with that: see Decide.
-            released = False if woken else await answers.release(session, payments, [key])
-            return woken, released
+            released = False if kept.woken else await answers.release(session, kept.payments, [key])
+            return kept, released
 
-        woken, released = await self._database.write(body)
+        kept, released = await self._database.write(body)
+        self._metrics.asked(provider)
         self._log.info(
             "provider.answered",
             "a payment provider said how a payment stands",
@@ -181,9 +186,9 @@ class Ask:
             reference=key[1],
             status=answer.status.value,
         )
-        if woken:
+        if kept.woken:
             self._on_look()
-        if released:
+        if kept.told or released:
             self._on_told()
 
     async def _unanswered(self, key: Key, provider: str, reason: Unanswered) -> None:
@@ -194,10 +199,12 @@ class Ask:
             pause = min(pause, LONGEST_WISH)
 
         async def body(session: Session) -> bool:
-            payments = await answers.record_none(session, key, reason, pause=pause)
-            return await answers.release(session, payments, [key])
+            kept = await answers.record_none(session, key, reason, pause=pause)
+            released = await answers.release(session, kept.payments, [key])
+            return kept.told or released
 
-        released = await self._database.write(body)
+        told = await self._database.write(body)
+        self._metrics.asked(provider, reason.trouble)
         self._log.warning(
             "provider.unanswered",
             "a payment provider could not be asked about a payment",
@@ -205,5 +212,5 @@ class Ask:
             reference=key[1],
             reason=reason.trouble.value,
         )
-        if released:
+        if told:
             self._on_told()

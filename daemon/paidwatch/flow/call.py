@@ -34,7 +34,7 @@ from paidwatch.core.readback import (
 from paidwatch.flow.grant import Ended, Prospect, Result, agreed, ask_again, fixed, refused
 from paidwatch.flow.policy import Policy
 from paidwatch.ports import Application, Ask, Clock, Reply
-from paidwatch.store import calls, ledger
+from paidwatch.store import calls, ledger, subjects
 from paidwatch.store.calls import Plan, Taken
 from paidwatch.store.ledger import Claim
 from paidwatch.store.pool import Database, Session
@@ -249,7 +249,7 @@ class Call:
             before=plan.before,
             after=found.before,
             event_id=event_id,
-            payment_id=claim.payment_id,
+            about=str(claim.subject),
         )
         await calls.end(session, claim.activation_id, asked.calls, state="done", after=done.after, event_id=event_id)
         await fixed(session, claim, policy, found.now, done, _for_the_audit(asked, plan))
@@ -265,12 +265,12 @@ class Call:
             session,
             actor=claim.actor,
             act="activation_failed",
-            payment_id=claim.payment_id,
+            subject=claim.subject,
             user_id=claim.user_id,
             detail={"activation_id": claim.activation_id, "why": why, "after": found.before}
             | _for_the_audit(asked, plan),
         )
-        await session.rows("note_refusal", claim.payment_id, list(notes))
+        await subjects.note_refusal(session, claim.subject, notes)
         if self._on_failed is not None:
             await self._on_failed(session)
         await session.rows("tell_feed")
@@ -280,20 +280,20 @@ class Call:
             notes=notes,
             before=plan.before,
             after=found.before,
-            payment_id=claim.payment_id,
+            about=str(claim.subject),
         )
 
 
 def _ask(claim: Claim, found: Prospect, grant: Grant, marked: str) -> Ask:
-    payment = found.facts.payment
+    payment, key = found.facts.payment, claim.subject.payment_id or claim.subject.reference or ""
     return Ask(
         activation_id=claim.activation_id,
         user_id=grant.user_id,
         plan_id=str(grant.user["plan_id"]),
         days=_days(found, grant),
         reason=reason_of(claim.reason, marked),
-        payment_id=claim.payment_id,
-        reference=(payment.reference if payment is not None else None) or claim.payment_id,
+        payment_id=key,
+        reference=(payment.reference if payment is not None else None) or key,
     )
 
 

@@ -21,6 +21,7 @@ from paidwatch.ops.metrics import ActivationResult, Metrics
 from paidwatch.ops.status import Status
 from paidwatch.store import calls
 from paidwatch.store.pool import Database, Session
+from paidwatch.store.subjects import note_refusal
 
 WORKER: Final = "activation calls"
 AT_ONCE: Final = 4
@@ -129,7 +130,7 @@ class Calls:
             postponed = await calls.postpone(session, activation_id, first=SHORTEST, most=LONGEST, error=error)
             if postponed is not None and postponed[0] == TRIES:
                 note = f"Activation over HTTP waits, because the user's row is locked or cannot be read: {error}"
-                await session.rows("note_refusal", postponed[1], [note])
+                await note_refusal(session, postponed[1], [note])
 
         await self._database.write(body)
         self._on_told()
@@ -149,7 +150,7 @@ class Calls:
                     "activation.done",
                     "a subscription was activated",
                     activation=activation_id,
-                    payment=end.payment_id,
+                    payment=end.about,
                 )
                 self._on_told()
             case Result.REFUSED:
@@ -158,7 +159,7 @@ class Calls:
                     "activation.refused",
                     "an activation was refused",
                     activation=activation_id,
-                    payment=end.payment_id,
+                    payment=end.about,
                     why=said,
                 )
                 self._on_told()
@@ -169,7 +170,7 @@ class Calls:
                     "activation.failed",
                     "an activation could not be made",
                     activation=activation_id,
-                    payment=end.payment_id,
+                    payment=end.about,
                     error=said,
                 )
                 self._on_told()

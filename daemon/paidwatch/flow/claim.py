@@ -21,7 +21,7 @@ from paidwatch.core.guards import (
     override,
     refusals,
 )
-from paidwatch.core.model import Gap
+from paidwatch.core.model import Gap, Subject
 from paidwatch.core.said import pasteable
 from paidwatch.errors import DatabaseError
 from paidwatch.flow import breaker
@@ -35,10 +35,10 @@ from paidwatch.store.watches import Known
 class Claims:
     """What was claimed, and what is said about each gap."""
 
-    made: frozenset[str] = frozenset()
-    proposed: frozenset[str] = frozenset()
+    made: frozenset[Subject] = frozenset()
+    proposed: frozenset[Subject] = frozenset()
     """What a person may say yes to, in supervised mode."""
-    said: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    said: dict[Subject, tuple[str, ...]] = field(default_factory=dict[Subject, tuple[str, ...]])
     breaker: str | None = None
     """Why the breaker was opened, if it was."""
 
@@ -47,13 +47,13 @@ class Claims:
         """Return how many activations were claimed."""
         return len(self.made)
 
-    def has(self, payment_id: str) -> bool:
-        """Say whether this payment's activation was claimed."""
-        return payment_id in self.made
+    def has(self, subject: Subject) -> bool:
+        """Say whether its activation was claimed."""
+        return subject in self.made
 
-    def notes(self, payment_id: str) -> tuple[str, ...]:
+    def notes(self, subject: Subject) -> tuple[str, ...]:
         """Return what people are told about activation; nothing leaves what they were told before."""
-        return self.said.get(payment_id, ())
+        return self.said.get(subject, ())
 
 
 class Claimant:
@@ -73,30 +73,31 @@ class Claimant:
         if not grantable:
             return Claims()
         await session.rows("serialize_activations")
-        payments = [known.facts.payment_id for known in grantable]
+        subjects = [known.facts.subject for known in grantable]
+        payments = [it.payment_id for it in subjects if it.payment_id is not None]
         opened = await breaker.check(session, policy, opening=payments)
-        recorded = await ledger.shadowed(session, payments) if policy.mode is Mode.SHADOW else frozenset[str]()
-        made: set[str] = set()
-        proposed: set[str] = set()
-        said: dict[str, tuple[str, ...]] = {}
+        recorded = await ledger.shadowed(session, subjects) if policy.mode is Mode.SHADOW else frozenset[Subject]()
+        made: set[Subject] = set()
+        proposed: set[Subject] = set()
+        said: dict[Subject, tuple[str, ...]] = {}
         for known in grantable:
-            payment_id = known.facts.payment_id
-            if payment_id in recorded:
+            subject = known.facts.subject
+            if subject in recorded:
                 continue
             results = await guard(session, known, policy, now)
             planned = plan_grant(known.facts, now, active_word=policy.active_word)
             if isinstance(planned, Reason) or not allowed_but_for_mode(results):
-                said[payment_id] = why_not(_but_for_mode(results))
+                said[subject] = why_not(_but_for_mode(results))
                 continue
             match policy.mode:
                 case Mode.AUTO:
                     if allowed(results) and await self._claim(session, planned, results, policy):
-                        made.add(payment_id)
+                        made.add(subject)
                 case Mode.SUPERVISED:
-                    proposed.add(payment_id)
-                    said[payment_id] = (_proposal(planned),)
+                    proposed.add(subject)
+                    said[subject] = (_proposal(planned),)
                 case Mode.SHADOW:
-                    said[payment_id] = (await self._record(session, planned, results, policy),)
+                    said[subject] = (await self._record(session, planned, results, policy),)
                 case Mode.OFF:
                     pass
                 case _ as unreachable:
@@ -107,7 +108,7 @@ class Claimant:
     async def _claim(session: Session, planned: Grant, results: Sequence[GuardResult], policy: Policy) -> bool:
         found = await ledger.claim(
             session,
-            payment_id=planned.payment_id,
+            subject=planned.subject,
             user_id=planned.user_id,
             actor=Actor.AUTO.value,
             reason="",
@@ -131,7 +132,7 @@ def _but_for_mode(results: Sequence[GuardResult]) -> tuple[GuardResult, ...]:
 
 def _proposal(planned: Grant) -> str:
     """Say what a person may say yes to, and how."""
-    user, payment = pasteable(planned.user_id), pasteable(planned.payment_id)
+    user, payment = pasteable(planned.user_id), pasteable(planned.subject.payment_id or planned.subject.reference)
     command = f"paidwatch activate {user} --payment {payment}" if user and payment else "paidwatch check"
     return f"Proposed: {in_words(planned)}. A person decides: {command}"
 

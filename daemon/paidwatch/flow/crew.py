@@ -139,6 +139,7 @@ class Crew:
             apis=means.apis,
             questions=self._questions,
             status=means.status,
+            metrics=means.metrics,
             log=means.log,
             on_told=self.news,
             on_look=self.alarm.poke.ring,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from paidwatch.core.model import Gap, GapKind, Outcome, Settled, Waiting
+from paidwatch.core.model import Facts, Gap, GapKind, Outcome, Settled, Subject, Waiting
 from paidwatch.core.routing import About
 from paidwatch.core.timing import next_reminder, reminders_due
 from paidwatch.core.verdict import judge
@@ -115,10 +115,12 @@ class Decide:
             await storm.announce(session, fresh, policy, claimed.now)
             await alerts.break_acks(session, [alert.alert_id for alert in fresh])
             reminded = await self._remind(session, told, claimed.now, policy)
-            answered = [known for known, _gap in found.gaps if _was_answered(known, claims, claimed.now)]
-            released = (
-                await answers.release(session, [known.facts.payment_id for known in answered]) if answered else False
-            )
+            answered = [
+                known.facts.payment_id
+                for known, _gap in found.gaps
+                if was_answered(known.facts, claimed.now) and not claims.has(known.facts.subject)
+            ]
+            released = await answers.release(session, answered) if answered else False
             if told or closed:
                 self._metrics.gaps_open(await watches.open_by_kind(session))
             if told or any(watch.alert_id is not None for watch in closed):
@@ -174,9 +176,9 @@ class Decide:
             cause=gap.cause,
             detail=gap.detail[:2000],
             delay=delay_of(known, now),
-            notes=claims.notes(known.facts.payment_id),
+            notes=claims.notes(known.facts.subject),
             severity=policy.routing.severity(gap.kind),
-            proposed=known.facts.payment_id in claims.proposed,
+            proposed=known.facts.subject in claims.proposed,
             plan_id=None if payment is None else payment.plan_id,
             method=None if payment is None else payment.method,
             amount=None if payment is None else payment.amount,
@@ -200,7 +202,7 @@ class Decide:
             alert_id=alert.alert_id,
             about=About(kind=gap.kind, severity=gap.severity, method=gap.method, amount=storm.worth(gap.amount)),
             error_class=gap.cause,
-            claimed=claims.has(alert.payment_id),
+            claimed=claims.has(Subject(payment_id=alert.payment_id)),
             asked=alert.payment_id in asked,
         )
 
@@ -250,10 +252,10 @@ class Decide:
                 )
 
 
-def _was_answered(known: Known, claims: Claims, now: datetime) -> bool:
-    """Say whether a message that waited for the provider's answer need wait no longer."""
-    answer = known.facts.evidence.answer
-    return answer is not None and now - answer.at <= answers.PAUSE and not claims.has(known.facts.payment_id)
+def was_answered(facts: Facts, now: datetime) -> bool:
+    """Say whether the provider answered just now, so that a message need wait for that no longer."""
+    answer = facts.evidence.answer
+    return answer is not None and now - answer.at <= answers.PAUSE
 
 
 def delay_of(known: Known, now: datetime) -> str:

@@ -23,20 +23,24 @@ from paidwatch.core.evidence import (
     judge_stream,
     reference_of,
 )
-from paidwatch.core.model import Gap, GapKind, Outcome, Rules, Settled, Verdict, Waiting
+from paidwatch.core.grant import GRANTABLE
+from paidwatch.core.model import Gap, GapKind, Outcome, Rules, Settled, Subject, Verdict, Waiting
 from paidwatch.core.routing import About
 from paidwatch.core.timing import next_reminder, reminders_due
-from paidwatch.flow import storm
+from paidwatch.flow import breaker, storm
 from paidwatch.flow.ask import Questions
+from paidwatch.flow.claim import Claimant, Claims
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.read_log import ReadLog
 from paidwatch.flow.storm import Fresh
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.providers import Provider
-from paidwatch.store import alerts, claims, readings, watches
-from paidwatch.store.claims import Closed, Due, Key, Known, NewGap, Told
+from paidwatch.store import alerts, answers, claims, readings, watches
+from paidwatch.store.claims import Closed, Due, Key, NewGap, Told
+from paidwatch.store.claims import Known as Stories
 from paidwatch.store.pool import Database, Session
+from paidwatch.store.watches import Known
 
 BATCH: Final = 1_000
 
@@ -49,6 +53,20 @@ class Detected:
     """Rows that were read and stories that were judged; 0: nothing was due."""
     told: bool
     """Deliveries were queued or changed."""
+    activations: int
+    """Activations were claimed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """What one transaction wrote."""
+
+    judged: int = 0
+    told: Sequence[Told] = ()
+    closed: Sequence[Closed] = ()
+    claims: Claims = field(default_factory=Claims)
+    sent: int = 0
+    """Reminders, and messages that need wait for an answer no longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +99,15 @@ class Detect:
         providers: Callable[[], Mapping[str, Provider]],
         metrics: Metrics,
         log: Log,
+        claimant: Claimant | None = None,
         questions: Questions | None = None,
     ) -> None:
-        """Bind the database, the owner's choices, whose webhooks are how to be read, and what providers are asked."""
+        """Bind the database, the owner's choices, how webhooks are read, who activates, and what is asked."""
         self._database = database
         self._policy = policy
         self._metrics = metrics
         self._log = log
+        self._claimant = claimant or Claimant(policy)
         self._questions = questions or Questions(dict)
         self._read = ReadLog(database=database, policy=policy, providers=providers)
 
@@ -96,12 +116,16 @@ class Detect:
         due = await self._database.read(lambda session: session.one("detection_due"))
         read = await self._read.run() if due["unread"] else 0
         if not read and not due["claims"]:
-            return Detected(looked=0, told=False)
-        judged, told, closed, reminded = await self._database.write(self._judge_due)
+            return Detected(looked=0, told=False, activations=0)
+        done = await self._database.write(self._judge_due)
         self._questions.wanted.ring()
-        self._report(told, closed)
-        heard = any(one.fresh for one in told) or any(one.alert_id is not None for one in closed) or reminded > 0
-        return Detected(looked=read + judged, told=heard or read > 0)
+        self._report(done.told, done.closed)
+        if done.claims.breaker is not None:
+            breaker.say(self._log, done.claims.breaker)
+        heard = any(one.fresh for one in done.told) or any(one.alert_id is not None for one in done.closed)
+        return Detected(
+            looked=read + done.judged, told=heard or done.sent > 0 or read > 0, activations=done.claims.count
+        )
 
     async def catch_up(self, session: Session) -> bool:
         """List rows that no trigger told of; return whether this is the first look, so that they are history."""
@@ -140,32 +164,44 @@ class Detect:
         await session.rows("log_is_read")
         return found
 
-    async def _judge_due(self, session: Session) -> tuple[int, list[Told], list[Closed], int]:
+    async def _judge_due(self, session: Session) -> _Judged:
         policy = self._policy()
         await session.rows("remind_claims", BATCH)
         now, due = await claims.due(session, BATCH)
         if now is None:
-            return 0, [], [], 0
+            return _Judged()
         known = await claims.facts(session, [one.key for one in due])
         found = self._sorted(due, known, policy.rules, now)
         await claims.postpone_poisoned(session, found.poisoned)
         await claims.postpone(session, found.waiting)
-        closed = await claims.close(session, found.settled, quiet_until=storm.quiet_until(policy, now))
-        gaps = {key: _new_gap(key, gap, known, policy) for key, gap in found.gaps.items()}
+        closed = await claims.close(
+            session, found.settled, quiet_until=storm.quiet_until(policy, now), rules=policy.rules
+        )
+        claimed = await self._activate(session, found.gaps, now)
+        gaps = {key: _new_gap(key, gap, known, policy, claimed) for key, gap in found.gaps.items()}
         first = policy.reminders[0] if policy.reminders else None
         told = await claims.open_alerts(session, list(gaps.values()), first_reminder=first)
         asked = await self._questions.want(session, [(*key, None) for key, gap in gaps.items() if _can_be_asked(gap)])
-        fresh = [_fresh(one, gaps[one.key], asked) for one in told if one.fresh and not one.silenced]
+        fresh = [_fresh(one, gaps[one.key], claimed, asked) for one in told if one.fresh and not one.silenced]
         await storm.announce(session, fresh, policy, now)
         await alerts.break_acks(session, [one.alert_id for one in fresh])
-        reminded = await _remind(session, [one.alert_id for one in told if not one.fresh], now, policy)
+        sent = await _remind(session, [one.alert_id for one in told if not one.fresh], now, policy)
+        standing = [one.key for one in told if not one.fresh and not claimed.has(_subject(one.key))]
+        sent += await answers.release(session, keys=standing) if standing else False
         if told or closed:
             self._metrics.gaps_open(await watches.open_by_kind(session))
         if any(one.fresh for one in told) or any(one.alert_id is not None for one in closed):
             await session.rows("tell_feed")
-        return len(due), told, closed, reminded
+        return _Judged(judged=len(due), told=told, closed=closed, claims=claimed, sent=sent)
 
-    def _sorted(self, due: Sequence[Due], known: Known, rules: Rules, now: datetime) -> _Sorted:
+    async def _activate(self, session: Session, gaps: Mapping[Key, Gap], now: datetime) -> Claims:
+        """Claim, propose or record what may be granted."""
+        owed = [key for key, gap in gaps.items() if gap.kind in GRANTABLE]
+        _, told = await claims.told_facts(session, owed)
+        found = [(Known(facts=facts, noticed_at=None), gaps[facts.told]) for facts in told if facts.told is not None]
+        return await self._claimant.consider(session, found, now)
+
+    def _sorted(self, due: Sequence[Due], known: Stories, rules: Rules, now: datetime) -> _Sorted:
         found = _Sorted()
         for one in due:
             try:
@@ -192,7 +228,7 @@ class Detect:
         return found
 
     @staticmethod
-    def _of_past(key: Key, gap: Gap, known: Known) -> Past:
+    def _of_past(key: Key, gap: Gap, known: Stories) -> Past:
         claim = known.claims.get(key)
         if claim is None:
             return Past(kind=gap.kind, amount=None, currency=None)
@@ -224,7 +260,7 @@ class Detect:
                 )
 
 
-def judged(key: Key, known: Known, rules: Rules, now: datetime) -> Verdict:
+def judged(key: Key, known: Stories, rules: Rules, now: datetime) -> Verdict:
     """Return the verdict on one story; raises LookupError where nothing is known of it."""
     about: Claim | Stream | Silence | None = known.claims.get(key) or known.streams.get(key) or known.silences.get(key)
     match about:
@@ -241,8 +277,8 @@ def judged(key: Key, known: Known, rules: Rules, now: datetime) -> Verdict:
             assert_never(unreachable)
 
 
-def _new_gap(key: Key, gap: Gap, known: Known, policy: Policy) -> NewGap:
-    claim, stream = known.claims.get(key), known.streams.get(key)
+def _new_gap(key: Key, gap: Gap, known: Stories, policy: Policy, claimed: Claims) -> NewGap:
+    claim, stream, subject = known.claims.get(key), known.streams.get(key), _subject(key)
     return NewGap(
         key=key,
         kind=gap.kind,
@@ -254,7 +290,14 @@ def _new_gap(key: Key, gap: Gap, known: Known, policy: Policy) -> NewGap:
         amount=None if claim is None else claim.amount,
         currency=None if claim is None else claim.currency,
         look_at=None if stream is None or stream.last_at is None else stream.last_at + CALM,
+        notes=claimed.notes(subject),
+        proposed=subject in claimed.proposed,
     )
+
+
+def _subject(key: Key) -> Subject:
+    method, reference = key
+    return Subject(method=method, reference=reference)
 
 
 def _can_be_asked(gap: NewGap) -> bool:
@@ -262,9 +305,15 @@ def _can_be_asked(gap: NewGap) -> bool:
     return bool(reference_of(gap.key[1])) and gap.key[1] not in METHODWIDE
 
 
-def _fresh(alert: Told, gap: NewGap, asked: frozenset[Key]) -> Fresh:
+def _fresh(alert: Told, gap: NewGap, claimed: Claims, asked: frozenset[Key]) -> Fresh:
     about = About(kind=gap.kind, severity=gap.severity, method=gap.key[0], amount=storm.worth(gap.amount))
-    return Fresh(alert_id=alert.alert_id, about=about, error_class=gap.cause, asked=alert.key in asked)
+    return Fresh(
+        alert_id=alert.alert_id,
+        about=about,
+        error_class=gap.cause,
+        claimed=claimed.has(_subject(alert.key)),
+        asked=alert.key in asked,
+    )
 
 
 async def _remind(session: Session, standing: Sequence[int], now: datetime, policy: Policy) -> int:

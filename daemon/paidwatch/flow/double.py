@@ -46,8 +46,6 @@ class Double:
 
     async def run(self) -> Swept:
         """Look at one batch of what is due. Raises DatabaseError; then nothing was written."""
-        if not await self._database.read(double.due):
-            return Swept(looked=0, told=False)
         policy = self._policy()
         seen, opened, ended = await self._database.write(lambda session: _sweep(session, policy))
         for one in opened:
@@ -55,7 +53,7 @@ class Double:
                 "activation.doubled",
                 "the application activated a payment that paidwatch had activated",
                 activation=one.activation_id,
-                payment=one.payment_id,
+                payment=str(one.subject),
                 user=one.user_id,
             )
         return Swept(looked=seen, told=bool(opened or ended))
@@ -107,7 +105,7 @@ def _is_over(one: Looked) -> bool:
 def _notes(one: Looked, event: Event) -> Iterator[str]:
     """Yield the facts, `Label: value` each, and what can be done about it."""
     yield f"Activation: {one.activation_id}, done at {stamp(one.done_at)}"
-    yield f"Payment: {one.payment_id}"
+    yield f"Payment: {one.subject}"
     yield f"Activated again: by event {event.event_id} ({event.type}), {stamp(event.at)}"
     gave = "for ever" if one.paid_for_ever else _until(one.paid_for_until)
     yield f"Paid for until: {gave}"

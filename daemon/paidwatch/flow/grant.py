@@ -13,14 +13,15 @@ from types import MappingProxyType
 
 from paidwatch.core.grant import GRANTABLE, Grant, in_words, plan_grant
 from paidwatch.core.guards import Actor, Guard, GuardResult, Reason, allowed
-from paidwatch.core.model import Facts, Gap, Outcome, Verdict
-from paidwatch.core.verdict import judge
+from paidwatch.core.model import Facts, Gap, Outcome, Subject, Verdict
 from paidwatch.flow import storm
+from paidwatch.flow import subject as subjects
 from paidwatch.flow.claim import guard, why_not
 from paidwatch.flow.policy import Policy
-from paidwatch.store import ledger, watches
+from paidwatch.store import ledger
 from paidwatch.store.ledger import Claim
 from paidwatch.store.pool import Session
+from paidwatch.store.subjects import note, note_refusal
 
 
 class Result(StrEnum):
@@ -72,7 +73,7 @@ class Ended:
     after: str | None = None
     """The user as it was and as it is now, as JSON by column."""
     event_id: str | None = None
-    payment_id: str = ""
+    about: str = ""
     """What it was about, for the log."""
 
 
@@ -80,7 +81,7 @@ async def consider(
     session: Session,
     policy: Policy,
     *,
-    payment_id: str,
+    subject: Subject,
     user_id: str,
     actor: Actor,
     claim_id: int | None = None,
@@ -88,14 +89,13 @@ async def consider(
 ) -> Prospect:
     """Lock the user's row and ask everything about one payment; nothing is written."""
     before = await ledger.lock_subscriber(session, user_id)
-    now, known = await watches.facts_of(session, [payment_id], policy.graces())
-    facts = known[0].facts
+    now, known, verdict = await subjects.known(session, subject, policy)
     return Prospect(
         now=now,
-        facts=facts,
-        verdict=judge(facts, policy.rules, now),
-        guards=await guard(session, known[0], policy, now, actor=actor, claim_id=claim_id, forced=forced),
-        grant=plan_grant(facts, now, active_word=policy.active_word),
+        facts=known.facts,
+        verdict=verdict,
+        guards=await guard(session, known, policy, now, actor=actor, claim_id=claim_id, forced=forced),
+        grant=plan_grant(known.facts, now, active_word=policy.active_word),
         before=before,
     )
 
@@ -105,7 +105,7 @@ async def ask_again(session: Session, claim: Claim, policy: Policy) -> Prospect:
     return await consider(
         session,
         policy,
-        payment_id=claim.payment_id,
+        subject=claim.subject,
         user_id=claim.user_id,
         actor=Actor.of(claim.actor),
         claim_id=claim.activation_id,
@@ -126,7 +126,7 @@ def agreed(claim: Claim, found: Prospect) -> Grant | None:
 
 async def grant(session: Session, claim: Claim, policy: Policy) -> Ended:
     """Grant a claim or refuse it, in the caller's transaction; user, event, ledger, audit, watch and alert at once."""
-    if not await ledger.take(session, claim.activation_id, claim.payment_id):
+    if not await ledger.take(session, claim.activation_id, claim.subject):
         return Ended(result=Result.GONE, guards=())
     found = await ask_again(session, claim, policy)
     planned = agreed(claim, found)
@@ -153,7 +153,7 @@ async def grant(session: Session, claim: Claim, policy: Policy) -> Ended:
         before=found.before,
         after=after,
         event_id=event_id,
-        payment_id=claim.payment_id,
+        about=str(claim.subject),
     )
     await fixed(session, claim, policy, found.now, done)
     return done
@@ -165,11 +165,9 @@ async def refused(session: Session, claim: Claim, found: Prospect, why: tuple[st
     moved = found.allowed and user is not None and user.id != claim.user_id
     otherwise = "the payment belongs to another user now" if moved else "nothing is owed any more"
     notes = why or found.refusals or (f"Not activated: {otherwise}.",)
-    await session.rows("note_refusal", claim.payment_id, list(notes))
-    await watches.postpone(session, {claim.payment_id: found.now})
-    return Ended(
-        result=Result.REFUSED, guards=found.guards, notes=notes, before=found.before, payment_id=claim.payment_id
-    )
+    await note_refusal(session, claim.subject, notes)
+    await subjects.look_again(session, claim.subject, found.now)
+    return Ended(result=Result.REFUSED, guards=found.guards, notes=notes, before=found.before, about=str(claim.subject))
 
 
 async def fixed(
@@ -185,7 +183,7 @@ async def fixed(
         session,
         actor=claim.actor,
         act="activate",
-        payment_id=claim.payment_id,
+        subject=claim.subject,
         user_id=claim.user_id,
         detail={
             "activation_id": claim.activation_id,
@@ -197,8 +195,6 @@ async def fixed(
             **detail,
         },
     )
-    await session.rows("note_activation", claim.payment_id, list(done.notes))
-    await watches.close_watches(
-        session, {claim.payment_id: (Outcome.FIXED.value, now)}, quiet_until=storm.quiet_until(policy, now)
-    )
+    await note(session, claim.subject, done.notes)
+    await subjects.close(session, claim.subject, Outcome.FIXED, now, quiet_until=storm.quiet_until(policy, now))
     await session.rows("tell_feed")

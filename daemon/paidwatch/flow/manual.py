@@ -7,13 +7,15 @@ overridden only by its name and with a reason, which the ledger and the audit ke
 from dataclasses import dataclass
 
 from paidwatch.core.guards import Actor, Guard
+from paidwatch.core.model import Subject
 from paidwatch.errors import Refused
 from paidwatch.flow.call import Call
 from paidwatch.flow.grant import Ended, Prospect, Result, consider, grant
 from paidwatch.flow.policy import Policy
 from paidwatch.ports import Application, Clock
-from paidwatch.store import ledger, manual
+from paidwatch.store import ledger, manual, subjects
 from paidwatch.store.ledger import Claim
+from paidwatch.store.manual import Owned
 from paidwatch.store.pool import Database, Session
 
 _WHO = "See who paid and is not active: paidwatch check"
@@ -25,7 +27,7 @@ class Wish:
 
     user_id: str
     payment_id: str | None
-    """None: the user's newest paid payment."""
+    """A row's key, or the provider's id of money that only signed webhooks tell of; None: the newest paid row."""
     plan_id: str | None
     """None: what the payment bought; another plan is refused."""
     actor: str
@@ -50,8 +52,8 @@ class Manual:
 
         async def body(session: Session) -> Prospect:
             async with manual.rolled_back(session):
-                user_id, payment_id = await self._meant(session, wish)
-                return await self._consider(session, wish, user_id, payment_id)
+                user_id, subject = await self._meant(session, wish)
+                return await self._consider(session, wish, user_id, subject)
 
         return await self._database.read(body)
 
@@ -77,19 +79,19 @@ class Manual:
             await session.rows("ring_outbox")
         return claim.activation_id, ended
 
-    async def _consider(self, session: Session, wish: Wish, user_id: str, payment_id: str) -> Prospect:
+    async def _consider(self, session: Session, wish: Wish, user_id: str, subject: Subject) -> Prospect:
         return await consider(
-            session, self._policy, payment_id=payment_id, user_id=user_id, actor=Actor.MANUAL, forced=wish.forced
+            session, self._policy, subject=subject, user_id=user_id, actor=Actor.MANUAL, forced=wish.forced
         )
 
     async def _claim(self, session: Session, wish: Wish) -> Claim:
         """Take the locks of an activation and write the ledger's row. Raises Refused where somebody was faster."""
-        user_id, payment_id = await self._meant(session, wish)
-        await manual.lock(session, payment_id)
-        found = await self._consider(session, wish, user_id, payment_id)
+        user_id, subject = await self._meant(session, wish)
+        await subjects.lock(session, subject)
+        found = await self._consider(session, wish, user_id, subject)
         number = await ledger.claim(
             session,
-            payment_id=payment_id,
+            subject=subject,
             user_id=user_id,
             actor=wish.actor,
             reason=wish.reason,
@@ -98,12 +100,12 @@ class Manual:
             forced=wish.forced,
         )
         if number is None:
-            who = await manual.current_claim(session, payment_id)
-            message = f"payment {payment_id} is taken: {who or 'somebody is activating it'}"
+            who = await manual.current_claim(session, subject)
+            message = f"payment {subject} is taken: {who or 'somebody is activating it'}"
             raise Refused(message, remedy=f"See what happened: paidwatch user {user_id}")
         return Claim(
             activation_id=number,
-            payment_id=payment_id,
+            subject=subject,
             user_id=user_id,
             actor=wish.actor,
             reason=wish.reason,
@@ -112,25 +114,41 @@ class Manual:
             forced=wish.forced,
         )
 
-    async def _meant(self, session: Session, wish: Wish) -> tuple[str, str]:
-        """Return the keys of the user and of the payment that are meant."""
+    async def _meant(self, session: Session, wish: Wish) -> tuple[str, Subject]:
+        """Return the key of the user, and the payment that is meant: by its row, or by what webhooks name it."""
         user_id = await manual.user_key(session, wish.user_id)
         if user_id is None:
             message = f"there is no user {wish.user_id}"
             raise Refused(message, remedy=_WHO)
-        payment_id = wish.payment_id or await manual.newest_payment(session, user_id)
-        if payment_id is None:
-            exists = await manual.user_exists(session, user_id)
-            message = f"user {user_id} has no paid payment" if exists else f"there is no user {user_id}"
-            raise Refused(message, remedy=_WHO)
-        found = await manual.owned(session, payment_id)
-        if found is None:
-            message = f"there is no payment {payment_id}"
-            raise Refused(message, remedy=f"See the user's payments: paidwatch user {user_id}")
+        found = await self._named(session, user_id, wish.payment_id or await manual.newest_payment(session, user_id))
         if found.user_id != user_id:
-            message = f"payment {found.payment_id} is not a payment of user {user_id}"
+            message = f"payment {found.subject} is not a payment of user {user_id}"
             raise Refused(message, remedy=f"See the user's payments: paidwatch user {user_id}")
         if wish.plan_id is not None and wish.plan_id != found.plan_id:
-            message = f"payment {found.payment_id} bought {found.plan_id or 'no plan'}, not {wish.plan_id}"
+            message = f"payment {found.subject} bought {found.plan_id or 'no plan'}, not {wish.plan_id}"
             raise Refused(message, remedy="One payment buys what it bought: leave --plan out.")
-        return user_id, found.payment_id
+        return user_id, found.subject
+
+    @staticmethod
+    async def _named(session: Session, user_id: str, name: str | None) -> Owned:
+        """Return what a person names: a row by its key, or else money of this user that only webhooks tell of.
+
+        Who names nothing, of a user without a paid row, means what stands as a gap.
+        """
+        found = None if name is None else await manual.owned(session, name)
+        told = await manual.told(session, user_id, name)
+        if told and found is not None and found.user_id != user_id:
+            # A provider's id may look like the key of somebody else's payment.
+            found = None
+        if found is not None:
+            return found
+        if len(told) == 1:
+            return told[0]
+        if told:
+            several = "; ".join(str(one.subject) for one in told)
+            raise Refused(f"several payments may be meant: {several}", remedy="Name one by its id: --payment ID")
+        if name is not None:
+            message, remedy = f"there is no payment {name}", f"See the user's payments: paidwatch user {user_id}"
+            raise Refused(message, remedy=remedy)
+        exists = await manual.user_exists(session, user_id)
+        raise Refused(f"user {user_id} has no paid payment" if exists else f"there is no user {user_id}", remedy=_WHO)

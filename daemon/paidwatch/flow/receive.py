@@ -12,22 +12,22 @@ Requests that arrive while the database is busy are kept and settled together, s
 instance receives, leader or standby; only the leader passes on (flow.forward). The pool is its own: two seconds are the
 longest that anything may hang here, and whatever hangs elsewhere does not hang here.
 
-Crash points: before it is kept there was no answer, and the provider sends again. After it was kept and before it was
-settled, `finish` settles it at the next start (a provider that had no answer sends it again: a duplicate). After it was
-settled nothing is open here.
+Crash points: before it is kept there was no answer, and the provider sends again; what is kept and not settled is
+settled at the next start (a provider that had no answer sends it again: a duplicate).
 """
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, Protocol
 
 import anyio
 
 from paidwatch.errors import DatabaseError, Unreachable
 from paidwatch.flow import settle as settling
-from paidwatch.flow.settle import Judged, Source, judge, kept_headers
+from paidwatch.flow.settle import Finished, Judged, Source, judge, kept_headers
 from paidwatch.flow.signal import Signal
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics, WebhookResult
@@ -270,9 +270,8 @@ class Receive:
         """Leave what was kept to `_finish`."""
         self._leaves = True
         self._leftovers.ring()
-        self._log.warning(
-            "webhook.unsettled", "webhooks are kept and not settled yet", count=count, error=error.message
-        )
+        said = "webhooks are kept and not settled yet"
+        self._log.warning("webhook.unsettled", said, count=count, error=error.message)
 
     def _leave_log(self, failed: DatabaseError) -> None:
         """Leave the application's log alone for a while."""
@@ -298,32 +297,35 @@ class Receive:
             self._log.warning("webhook.rejected", "a webhook is not believed", **fields, reason=judged.problem)
 
     async def _finish(self) -> None:
-        """Settle what was left: at the start, and whenever there is something."""
-        failures = 0
+        """Settle what was left: at the start, and whenever there is something; what is refused is passed over."""
+        failures = after = 0
         wait: timedelta | None = timedelta()
         while True:
-            if wait is None or wait > timedelta():
+            if wait != timedelta():
                 await self._leftovers.wait(wait)
-            leaves, self._leaves = self._leaves, False
+            wait = timedelta()
             try:
-                count, failed = await self._pool.write(self._finish_batch)
+                done = await self._pool.write(partial(self._finish_batch, after=after))
             except DatabaseError as error:
-                count, failed = 0, error
-            if failed is None:
+                done = Finished(count=0, upto=after, failed=error)
+            if done.failed is not None:
+                failures, after = failures + 1, done.upto
+                if failures == 2:  # noqa: PLR2004  the first time it may have been a lock
+                    self._leave(done.failed, done.count)
+                pause = min(LOG_PAUSE * (1 << min(failures - 1, 6)), LONGEST_PAUSE)
+                self._log_again = self._clock.monotonic() + pause
+                await self._clock.sleep(pause)  # and no ring: every webhook that comes meanwhile rings
+                continue
+            self._log_again = None
+            if not done.count and not after:
                 if failures:
                     self._log.info("webhook.finished", "what was left of webhooks is settled")
-                failures, self._log_again = 0, None
-                wait = timedelta() if count else OLD if leaves else None
-                continue
-            failures += 1
-            wait = timedelta()
-            pause = min(LOG_PAUSE * (1 << min(failures - 1, 6)), LONGEST_PAUSE)
-            self._log_again = self._clock.monotonic() + pause
-            # Only time brings the next try: every webhook that comes meanwhile rings.
-            await self._clock.sleep(pause)
+                failures, wait = 0, OLD if self._leaves else None
+                self._leaves = False
+            after = after if done.count else 0  # at the end, back to what was refused
 
-    async def _finish_batch(self, session: Session) -> tuple[int, DatabaseError | None]:
-        found = await webhooks.unsettled(session, older=OLD, most=BATCH)
+    async def _finish_batch(self, session: Session, *, after: int) -> Finished:
+        found = await webhooks.unsettled(session, older=OLD, after=after, most=BATCH)
         return await settling.finish(session, found, self._sources())
 
     def _is_doubted(self, client: str) -> bool:

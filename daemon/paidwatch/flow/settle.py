@@ -11,6 +11,7 @@ and the log is told later.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Final, TypeVar
 
 from paidwatch.core.webhook import Reading, Signature
@@ -26,7 +27,8 @@ T = TypeVar("T")
 ALWAYS_KEPT: Final = frozenset({"content-type", "user-agent"})
 """Headers that are kept of every provider's webhooks, beside its own."""
 MOST_FAILURES: Final = 3
-"""After so many rows that the application's log does not take, it is its table, and not the rows."""
+"""After so many rows that a table does not take, the others of the batch wait for the next try: it may be the table."""
+FAULT: Final = "paidwatch itself failed to read it"
 GONE: Final = "the provider is not in the configuration any more"
 
 
@@ -74,8 +76,19 @@ def kept_headers(source: Source, headers: Headers) -> Headers:
 def judge(source: Source | None, raw: Raw, received_at: datetime) -> Judged:
     """Check the signature and read the body, as of the moment at which it came."""
     if source is None:
-        said = _payload(raw.body)
-        return Judged(readable=True, signature=None, problem=GONE, reading=None, dedupe_key=None, payload=said)
+        return _nothing(raw, GONE)
+    try:
+        return _judge(source, raw, received_at)
+    except Exception:  # noqa: BLE001  whatever a body brings to light, the webhooks of others are received all the same
+        return _nothing(raw, FAULT)
+
+
+def _nothing(raw: Raw, problem: str) -> Judged:
+    said = _payload(raw.body)
+    return Judged(readable=True, signature=None, problem=problem, reading=None, dedupe_key=None, payload=said)
+
+
+def _judge(source: Source, raw: Raw, received_at: datetime) -> Judged:
     provider, headers = source.provider, _by_name(raw.headers)
     signature = provider.verify(headers, raw.body, received_at)
     try:
@@ -125,7 +138,7 @@ async def settle(
         for kept, raw, judged in arrivals
         if kept.webhook_id in settled and settled[kept.webhook_id].state is not State.DUPLICATE
     }
-    failed = await tell_log(session, entries) if log else None
+    failed = await _attempt(session, lambda: webhooks.log(session, entries)) if log and entries else None
     if entries and (not log or failed is not None):
         await webhooks.mark_unlogged(session, list(entries))
     if any(it.forward is Forward.DUE for it in settled.values()):
@@ -133,35 +146,39 @@ async def settle(
     return settled, failed
 
 
-async def tell_log(session: Session, entries: Mapping[int, Entry]) -> DatabaseError | None:
-    """Write rows into the application's log, all or none; return why that failed, and then nothing was written."""
-    if not entries:
-        return None
-    try:
-        await session.attempt(lambda: webhooks.log(session, entries))
-    except DatabaseError as error:
-        return error
-    return None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """What became of a batch of leftovers."""
+
+    count: int
+    upto: int
+    """The last one that was tried, of all and of those that were refused; 0: there was none."""
+    failed: DatabaseError | None
+    """The first thing that went wrong; what it concerns is left as it was."""
 
 
-async def finish(
-    session: Session, found: Sequence[Unsettled], sources: Mapping[str, Source]
-) -> tuple[int, DatabaseError | None]:
-    """Settle what a crash or a locked table left; return how much that was, and why the log could not be told."""
+async def finish(session: Session, found: Sequence[Unsettled], sources: Mapping[str, Source]) -> Finished:
+    """Settle what a crash or a locked table left; one that is refused holds up none of the others."""
     judged = {
         it.webhook_id: judge(sources.get(it.raw.provider), it.raw, it.received_at)
         for it in found
         if it.state is State.RECEIVED or it.log_id is None
     }
-    fresh = [
-        (Kept(webhook_id=it.webhook_id, received_at=it.received_at), it.raw, judged[it.webhook_id])
-        for it in found
-        if it.state is State.RECEIVED
-    ]
-    settled, _failed = await settle(session, fresh, sources, log=False) if fresh else ({}, None)
+    settled: dict[int, Settled] = {}
+
+    async def settle_some(some: Mapping[int, Unsettled]) -> None:
+        arrivals = [
+            (Kept(webhook_id=it.webhook_id, received_at=it.received_at), it.raw, judged[it.webhook_id])
+            for it in some.values()
+        ]
+        settled.update((await settle(session, arrivals, sources, log=False))[0])
+
+    steps = [await _each(session, {it.webhook_id: it for it in found if it.state is State.RECEIVED}, settle_some)]
     new: dict[int, Entry] = {}
     known: dict[int, tuple[str, Entry]] = {}
     for it in found:
+        if it.state is State.RECEIVED and it.webhook_id not in settled:
+            continue
         standing = settled.get(it.webhook_id) or Settled(webhook_id=it.webhook_id, state=it.state, forward=it.forward)
         if it.log_id is None and standing.state is not State.DUPLICATE:
             entry = entry_of(it.raw, judged[it.webhook_id], it.received_at, standing)
@@ -170,31 +187,37 @@ async def finish(
             known[it.webhook_id] = (it.log_id, entry_of(it.raw, judged[it.webhook_id], it.received_at, standing))
         elif it.log_id is not None:
             known[it.webhook_id] = (it.log_id, _as_it_stands(_bare(it), it))
-    failed = await _each(new, lambda some: tell_log(session, some))
-    return len(found), await _each(known, lambda some: _tell_again(session, some)) or failed
-
-
-async def _tell_again(session: Session, entries: Mapping[int, tuple[str, Entry]]) -> DatabaseError | None:
-    try:
-        await session.attempt(lambda: webhooks.relog(session, entries))
-    except DatabaseError as error:
-        return error
-    return None
+    steps.append(await _each(session, new, lambda some: webhooks.log(session, some)))
+    steps.append(await _each(session, known, lambda some: webhooks.relog(session, some)))
+    upto = min([stopped for stopped, _failed in steps if stopped] or [it.webhook_id for it in found[-1:]] or [0])
+    return Finished(count=len(found), upto=upto, failed=next((failed for _stopped, failed in steps if failed), None))
 
 
 async def _each(
-    entries: dict[int, T], tell: Callable[[dict[int, T]], Awaitable[DatabaseError | None]]
-) -> DatabaseError | None:
-    """Tell all together, or, where one of them may be to blame, one by one; return the first thing that went wrong."""
-    failed = await tell(entries) if entries else None
-    if failed is None or len(entries) == 1:
-        return failed
+    session: Session, entries: dict[int, T], write: Callable[[dict[int, T]], Awaitable[None]]
+) -> tuple[int, DatabaseError | None]:
+    """Write all together, or, where one of them may be to blame, one by one, each behind a savepoint.
+
+    Returns where it was stopped by too many failures (0: it was not), and the first thing that went wrong.
+    """
+    failed = await _attempt(session, lambda: write(entries)) if entries else None
+    if failed is None:
+        return 0, None
     failures = 0
     for number, entry in entries.items():
-        failures += await tell({number: entry}) is not None
+        one = {number: entry}
+        failures += len(entries) == 1 or await _attempt(session, partial(write, one)) is not None
         if failures >= MOST_FAILURES:
-            break
-    return failed if failures else None
+            return number, failed
+    return 0, failed if failures else None
+
+
+async def _attempt(session: Session, body: Callable[[], Awaitable[None]]) -> DatabaseError | None:
+    try:
+        await session.attempt(body)
+    except DatabaseError as error:
+        return error
+    return None
 
 
 def entry_of(raw: Raw, judged: Judged, received_at: datetime, settled: Settled) -> Entry:

@@ -64,8 +64,6 @@ class Sweep:
     async def run(self) -> Swept:
         """Look at one batch of what is due. Raises DatabaseError; then nothing was written."""
         policy = self._policy()
-        if await self._database.read(alerts.due) is None:
-            return Swept(looked=0, told=False, events=())
 
         async def body(session: Session) -> Swept:
             # The transaction's own now, of which every row that it writes is.

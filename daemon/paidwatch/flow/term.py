@@ -23,7 +23,7 @@ from paidwatch.flow.means import Means
 from paidwatch.flow.pulse import Pulse
 from paidwatch.flow.reconcile import Reconcile
 from paidwatch.flow.signal import Signal
-from paidwatch.store import forwards, installation
+from paidwatch.store import breaker, forwards, installation
 from paidwatch.store.connect import Connection, connect
 from paidwatch.store.inbox import SESSION, Drained, Inbox
 from paidwatch.store.installation import Installed, Server
@@ -47,6 +47,7 @@ class Term:
         self._reloaded = reloaded
         self._signal = Signal()
         self._crew: Crew | None = None
+        self._outbox = Signal()
 
     async def serve(self) -> None:
         """Run the term. Raises DatabaseError when the connection cannot be had or is lost."""
@@ -59,14 +60,18 @@ class Term:
             stack.callback(ears.close)
             stack.callback(locks.close)
             async with Database(target, means.statements, size=6, settings=BY_KEY) as database:
+                ears.on_outbox = self._hear_outbox
                 await ears.open()
                 await self._verify(database)
+                stack.callback(means.metrics.breaker, stopped=None)
+                await self._show_breaker(database)
                 stack.callback(means.lend, None)
                 means.lend(database)
                 await locks.open(FIRST_TRY)
                 async with anyio.create_task_group() as guards:
                     guards.start_soon(_end_when_lost, ears.lost, name="watch the listening connection")
                     guards.start_soon(_end_when_lost, locks.lost, name="watch the lock connection")
+                    guards.start_soon(self._follow_breaker, database, name="follow the breaker")
                     if await self._lead(locks, guards):
                         # While we stood by, the installation may have changed.
                         server, found = await self._verify(database)
@@ -89,6 +94,22 @@ class Term:
         else:
             self._means.status.beat("triggers")
         return server, found
+
+    def _hear_outbox(self) -> None:
+        """Somebody queued something to be told, or changed what the machine may do."""
+        self._outbox.ring()
+        if self._crew is not None:
+            self._crew.look()
+
+    async def _show_breaker(self, database: Database) -> None:
+        standing = await database.read(breaker.standing)
+        self._means.metrics.breaker(stopped=standing.opened_at is not None)
+
+    async def _follow_breaker(self, database: Database) -> None:
+        """Keep the metric right, also while another daemon leads; whoever moves the breaker rings for the outbox."""
+        while True:
+            await self._outbox.wait()
+            await self._show_breaker(database)
 
     async def _lead(self, locks: Locks, guards: TaskGroup) -> bool:
         """Wait for leadership; False if we are to stop before."""
@@ -114,7 +135,6 @@ class Term:
     ) -> None:
         means = self._means
         crew = self._crew = Crew(means, database)
-        ears.on_outbox = crew.look
 
         def on_rows(_drained: Drained) -> None:
             crew.alarm.poke.ring()

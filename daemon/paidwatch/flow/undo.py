@@ -14,10 +14,10 @@ from typing import Final, cast
 
 from paidwatch.core.model import Outcome
 from paidwatch.errors import Refused
-from paidwatch.flow import storm
+from paidwatch.flow import storm, subject
 from paidwatch.flow.policy import Policy
 from paidwatch.flow.tend import Person
-from paidwatch.store import alert_acts, alerts, ledger, manual, undo, watches
+from paidwatch.store import alert_acts, alerts, ledger, manual, subjects, undo
 from paidwatch.store.ledger import as_json
 from paidwatch.store.pool import Database, Session
 from paidwatch.store.undo import Change, Written
@@ -101,7 +101,7 @@ class Undo:
             session,
             actor=person.actor,
             act="undo",
-            payment_id=written.payment_id,
+            subject=written.subject,
             user_id=written.user_id,
             detail={
                 "activation_id": activation_id,
@@ -118,7 +118,7 @@ class Undo:
         """Close what stands about the payment, and tell those who were told that it was fixed."""
         now = await session.value("transaction_now")
         quiet = storm.quiet_until(self._policy, now)
-        await watches.close_watches(session, {written.payment_id: (Outcome.ENDED.value, now)}, quiet_until=quiet)
+        await subject.close(session, written.subject, Outcome.ENDED, now, quiet_until=quiet)
         said = f"Activation {written.activation_id} was undone by {person.name}" + (
             f": {person.reason}" if person.reason else "."
         )
@@ -129,10 +129,10 @@ class Undo:
 
 async def _consider(session: Session, activation_id: int) -> Takeback:
     """Lock everything that undoing touches, and compare."""
-    payment_id = await undo.payment_of(session, activation_id)
-    if payment_id is None:
+    owner = await undo.subject_of(session, activation_id)
+    if owner is None:
         raise _unknown(activation_id)
-    await manual.lock(session, payment_id)
+    await subjects.lock(session, owner)
     written = await undo.lock(session, activation_id)
     if written is None:
         raise _unknown(activation_id)
@@ -186,10 +186,11 @@ def image(text: str | None) -> dict[str, object]:
 
 
 def _event(written: Written, person: Person) -> dict[str, object]:
+    row = {} if written.subject.payment_id is None else {"payment_id": written.subject.payment_id}
     return {
         "activation_id": written.activation_id,
-        "payment_reference": written.reference or written.payment_id,
-        "payment_id": written.payment_id,
+        "payment_reference": written.named or str(written.subject),
+        **row,
         "reason": person.reason,
         "source": "paidwatch",
     }

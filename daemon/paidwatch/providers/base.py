@@ -80,6 +80,7 @@ class Webhooks:
             currency=currency if amount is not None else None,
             repeated=repeated,
             at=at,
+            ordered_at=order.at if order else None,
             also=also,
             problem=problem,
         )

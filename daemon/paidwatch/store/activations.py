@@ -28,7 +28,8 @@ class Activation:
 
     now: datetime
     activation_id: int
-    payment_id: str
+    payment_id: str | None
+    """None: only webhooks told of it, under `method` and `reference`."""
     user_id: str
     user_label: str | None
     plan_id: str | None

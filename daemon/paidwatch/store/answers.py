@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from paidwatch.core.answer import Answer, Trouble, Unanswered
+from paidwatch.core.answer import Answer, Asked, Trouble, Unanswered
+from paidwatch.core.webhook import Status
 from paidwatch.store.pool import Row, Session
 
 PAUSE: Final = timedelta(seconds=30)
@@ -29,6 +30,18 @@ class Question:
     provider: str
     payment_id: str | None = None
     """None: it is no payment's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What followed from keeping what came of a question."""
+
+    payments: Sequence[str] = ()
+    """Whose payment it is."""
+    woken: bool = False
+    """It is judged anew, because this was not known."""
+    told: bool = False
+    """A message that went out without this is changed where that is possible."""
 
 
 async def want(session: Session, questions: Sequence[Question]) -> frozenset[Key]:
@@ -60,12 +73,9 @@ async def next_due(session: Session, providers: Sequence[str], *, apart_from: Se
     return wait
 
 
-async def record(session: Session, key: Key, answer: Answer, *, moving: bool) -> tuple[bool, list[str]]:
-    """Keep an answer; return whether the payment is judged anew, because this was not known, and whose it is.
-
-    `moving`: the money may still come, so it is asked again while the gap is open.
-    """
-    await session.rows("lock_asked", *key)
+async def record(session: Session, key: Key, answer: Answer, *, moving: bool) -> Kept:
+    """Keep an answer. `moving`: the money may still come, so it is asked again while the gap is open."""
+    await _lock(session, key)
     row = await session.row(
         "record_answer",
         *key,
@@ -78,14 +88,15 @@ async def record(session: Session, key: Key, answer: Answer, *, moving: bool) ->
         LONGEST_PAUSE,
         MOST,
     )
-    return (False, []) if row is None else (bool(row["woken"]), _payments(row))
+    return Kept() if row is None else await _kept(session, key, row, woken=row["woken"])
 
 
-async def record_none(session: Session, key: Key, reason: Unanswered, *, pause: timedelta | None) -> list[str]:
-    """Keep why there is no answer, and return the payment; `pause` is what the provider wants of everything."""
+async def record_none(session: Session, key: Key, reason: Unanswered, *, pause: timedelta | None) -> Kept:
+    """Keep why there is no answer; `pause` is what the provider wants of everything."""
+    await _lock(session, key)
     trouble = reason.trouble
     row = await session.row("record_no_answer", *key, trouble.value, trouble.passes, PAUSE, LONGEST_PAUSE, MOST, pause)
-    return [] if row is None else _payments(row)
+    return Kept() if row is None else await _kept(session, key, row, woken=False)
 
 
 async def stop(session: Session, key: Key) -> None:
@@ -94,12 +105,52 @@ async def stop(session: Session, key: Key) -> None:
 
 
 async def release(session: Session, payments: Sequence[str] = (), keys: Sequence[Key] = ()) -> bool:
-    """Let first messages go that waited for an answer; return whether there were any."""
+    """Let messages go that waited for an answer, or for what follows on it; return whether there were any."""
     return bool(await session.rows("release_asked", list(payments), *_columns(keys), HOLD))
 
 
-def _payments(row: Row) -> list[str]:
-    return [] if row["payment_id"] is None else [row["payment_id"]]
+async def about(session: Session, keys: Sequence[Key]) -> dict[Key, Asked]:
+    """Return what is known of asking about these."""
+    rows = await session.rows("answers_about", *_columns(keys)) if keys else ()
+    found = {(row["method"], row["reference"]): asked_of(row) for row in rows}
+    return {key: asked for key, asked in found.items() if asked is not None}
+
+
+async def about_alert(session: Session, alert_id: int) -> Asked | None:
+    """Return what is known of asking about what an alert is about; None: nobody is asked about it."""
+    row = await session.row("asked_of_alert", alert_id)
+    if row is None or not row["method"] or not row["reference"]:
+        return None
+    key = row["method"], row["reference"]
+    return (await about(session, [key])).get(key)
+
+
+def asked_of(row: Row) -> Asked | None:
+    """Return what is known of asking from a row that may have it; None: nobody is asked."""
+    if row["answer_wanted_at"] is None:
+        return None
+    answer = None
+    if row["answer_status"] is not None:
+        answer = Answer(
+            status=Status(row["answer_status"]),
+            said=row["answer_said"],
+            amount=row["answer_amount"],
+            currency=row["answer_currency"],
+            at=row["answered_at"],
+        )
+    return Asked(answer=answer, problem=row["answer_problem"], tried_at=row["answer_tried_at"])
+
+
+async def _lock(session: Session, key: Key) -> None:
+    """Lock what may be judged anew before the answer and the alert, in the order in which decisions lock them."""
+    await session.rows("lock_asked", *key)
+    await session.rows("lock_story", *key)
+
+
+async def _kept(session: Session, key: Key, row: Row, *, woken: bool) -> Kept:
+    payments = [] if row["payment_id"] is None else [row["payment_id"]]
+    changed = await session.rows("tell_answer", payments, *_columns([key]), HOLD) if row["news"] else ()
+    return Kept(payments=payments, woken=woken, told=any(one["edits"] for one in changed))
 
 
 def _columns(keys: Sequence[Key]) -> tuple[list[str], list[str]]:

@@ -62,12 +62,10 @@ async def pause(
     """Open the breaker, audit it and tell these channels, once until it is resumed; False if it is open already."""
     if not await session.rows("open_breaker", by, reason):
         return False
-    await ledger.audit(
-        session, actor=by, act="breaker opened", payment_id=None, user_id=None, detail={"reason": reason}
-    )
+    await ledger.audit(session, actor=by, act="breaker opened", subject=None, user_id=None, detail={"reason": reason})
     if channels:
         await outbox.open_note(session, kind=BREAKER, cause=reason, notes=notes, channels=channels, severity=severity)
-        await session.rows("ring_outbox")
+    await session.rows("ring_outbox")
     await session.rows("tell_feed")
     return True
 
@@ -84,7 +82,7 @@ async def resume(session: Session, by: str) -> Standing | None:
     if not await session.rows("arm_breaker", by):
         return None
     detail = {"reason": before.reason, "opened_by": before.opened_by, "opened_at": before.opened_at}
-    await ledger.audit(session, actor=by, act="breaker armed", payment_id=None, user_id=None, detail=detail)
+    await ledger.audit(session, actor=by, act="breaker armed", subject=None, user_id=None, detail=detail)
     await session.rows("ring_outbox")
     await session.rows("tell_feed")
     return before

@@ -8,9 +8,10 @@ from typing import Any
 
 from paidwatch.core.grant import Grant
 from paidwatch.core.guards import Guard, GuardResult
+from paidwatch.core.model import Subject
 from paidwatch.core.readback import Asked, Before, Trace
 from paidwatch.ports import Ask
-from paidwatch.store import manual
+from paidwatch.store import subjects
 from paidwatch.store.ledger import Claim, as_json, guards_as_json
 from paidwatch.store.pool import Row, Session
 
@@ -50,11 +51,11 @@ async def next_due(session: Session, *, apart_from: Sequence[int]) -> timedelta 
 
 
 async def take(session: Session, activation_id: int) -> Taken | None:
-    """Lock watch and activation; None if it has ended, or is none over HTTP."""
-    payment_id: str | None = await session.value("call_owner", activation_id)
-    if payment_id is None:
+    """Lock subject and activation; None if it has ended, or is none over HTTP."""
+    owner = await session.row("call_owner", activation_id)
+    if owner is None:
         return None
-    await manual.lock(session, payment_id)
+    await subjects.lock(session, subjects.of(owner))
     row = await session.row("take_call", activation_id)
     return None if row is None else _taken(row)
 
@@ -74,7 +75,7 @@ async def plan(
     It is answered at the latest `answered` from now, and not asked again before `again`.
     """
     stored = {
-        "payment_id": grant.payment_id,
+        "payment_id": grant.subject.payment_id,
         "user_id": grant.user_id,
         "user": dict(grant.user),
         "ask": asdict(planned.ask),
@@ -121,10 +122,10 @@ async def read_later(session: Session, activation_id: int, call: int, at: dateti
 
 async def postpone(
     session: Session, activation_id: int, *, first: timedelta, most: timedelta, error: str
-) -> tuple[int, str] | None:
-    """Try it again after the database failed, ever later; return how often that was so in a row, and the payment."""
+) -> tuple[int, Subject] | None:
+    """Try it again after the database failed, ever later; return how often that was so in a row, and what it is for."""
     row = await session.row("postpone_call", activation_id, first, most, error)
-    return None if row is None else (row["attempts"], row["payment_id"])
+    return None if row is None else (row["attempts"], subjects.of(row))
 
 
 async def end(
@@ -160,7 +161,7 @@ def _taken(row: Row) -> Taken:
     return Taken(
         claim=Claim(
             activation_id=row["activation_id"],
-            payment_id=row["payment_id"],
+            subject=subjects.of(row),
             user_id=row["user_id"],
             actor=row["actor"],
             reason=row["reason"],

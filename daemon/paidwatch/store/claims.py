@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from paidwatch.core.evidence import NAMELESS, SIGNATURES, SILENCE, STREAMS, Claim, Silence, Stream
-from paidwatch.core.model import GapKind, Phase
+from paidwatch.core.model import Facts, GapKind, Phase, Rules
 from paidwatch.core.routing import Severity
-from paidwatch.store import incidents
-from paidwatch.store.facts import plan_of, subscriber_of
+from paidwatch.store import incidents, ledger
+from paidwatch.store.facts import plan_of, read_told, subscriber_of
 from paidwatch.store.pool import Row, Session
+from paidwatch.store.watches import notes_as_json
 
 Key = tuple[str, str]
 """Method and reference."""
@@ -51,6 +52,10 @@ class NewGap:
     currency: str | None = None
     look_at: datetime | None = None
     """When it is judged again if nothing happens; None: never."""
+    notes: Sequence[str] = ()
+    """What people are told about activation; nothing leaves what they were told before."""
+    proposed: bool = False
+    """A person may say yes to an activation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +114,12 @@ async def facts(session: Session, keys: Sequence[Key]) -> Known:
     )
 
 
+async def told_facts(session: Session, keys: Sequence[Key]) -> tuple[datetime | None, list[Facts]]:
+    """Return the transaction's now and what is known about money that only signed webhooks tell of."""
+    rows = await session.rows("told_facts", *_columns(keys)) if keys else ()
+    return (rows[0]["now"] if rows else None), [read_told(row) for row in rows]
+
+
 async def postpone(session: Session, until: Mapping[Key, datetime]) -> None:
     """Look at these stories again at the given moments."""
     if until:
@@ -138,6 +149,8 @@ async def open_alerts(session: Session, gaps: Sequence[NewGap], *, first_reminde
         [gap.amount for gap in gaps],
         [gap.currency for gap in gaps],
         [gap.look_at for gap in gaps],
+        [notes_as_json(gap.notes) for gap in gaps],
+        [gap.proposed for gap in gaps],
     )
     return [
         Told(
@@ -151,9 +164,12 @@ async def open_alerts(session: Session, gaps: Sequence[NewGap], *, first_reminde
     ]
 
 
-async def close(session: Session, outcomes: Mapping[Key, str], *, quiet_until: datetime | None = None) -> list[Closed]:
+async def close(
+    session: Session, outcomes: Mapping[Key, str], *, quiet_until: datetime | None = None, rules: Rules | None = None
+) -> list[Closed]:
     """Close stories and resolve their alerts, and incidents that are over with them.
 
+    What was recorded of them in shadow mode is held against what happened, by `rules` or the usual ones.
     `quiet_until` is the end of the quiet hours, in which what is of low severity says nothing; None outside them.
     """
     if not outcomes:
@@ -161,6 +177,7 @@ async def close(session: Session, outcomes: Mapping[Key, str], *, quiet_until: d
     rows = await session.rows("close_claims", *_columns(list(outcomes)), list(outcomes.values()), quiet_until)
     members = [row["alert_id"] for row in rows if row["incident_id"] is not None]
     await incidents.members_ended(session, members, quiet_until=quiet_until)
+    await ledger.compare_shadows(session, rules or Rules(), told=list(outcomes))
     return [Closed(key=_key(row), outcome=row["outcome"], alert_id=row["alert_id"], kind=row["kind"]) for row in rows]
 
 

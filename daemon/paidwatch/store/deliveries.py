@@ -41,7 +41,7 @@ class Listed:
     told_at: datetime | None
     due_at: datetime | None
     attempts: int
-    """Since it was last taken."""
+    """Of the message under way, or of the one that was taken last; 0 where a digest told it."""
     trying_since: datetime | None
     dead_at: datetime | None
     under_way: bool
@@ -141,7 +141,8 @@ def _listed(row: Row) -> Listed:
         told_revision=row["told_revision"],
         told_at=row["told_at"],
         due_at=row["due_at"],
-        attempts=row["attempts"],
+        # What is due and was not tried yet has the count of the message before it.
+        attempts=row["attempts"] if row["trying_since"] is not None or row["due_at"] is None else 0,
         trying_since=row["trying_since"],
         dead_at=row["dead_at"],
         under_way=row["under_way"],

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from paidwatch.core.model import Subject
 from paidwatch.core.routing import Severity
 from paidwatch.store.pool import Row, Session
 
@@ -24,7 +25,7 @@ class Looked:
 
     now: datetime
     activation_id: int
-    payment_id: str
+    subject: Subject
     user_id: str
     done_at: datetime
     plan_id: str | None
@@ -45,12 +46,6 @@ class Looked:
     alert_id: int | None
     alert_open: bool
     found: Event | None
-
-
-async def due(session: Session) -> bool:
-    """Say whether anything is to be looked at."""
-    found: bool = await session.value("doubles_due")
-    return found
 
 
 async def look(session: Session, most: int) -> list[Looked]:
@@ -100,7 +95,7 @@ def _looked(row: Row) -> Looked:
     return Looked(
         now=row["now"],
         activation_id=row["activation_id"],
-        payment_id=row["payment_id"],
+        subject=Subject(payment_id=row["payment_id"], method=row["told_method"], reference=row["told_reference"]),
         user_id=row["user_id"],
         done_at=row["done_at"],
         plan_id=row["plan_id"],

@@ -1,5 +1,6 @@
 """From a row of `paidwatch.facts` to the core's words."""
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -24,6 +25,11 @@ def read_facts(row: Row) -> Facts:
         touched_at=row["touched_at"],
         evidence=_evidence(row),
     )
+
+
+def read_told(row: Row) -> Facts:
+    """Build the facts of money that only signed webhooks tell of; `row` has the same columns."""
+    return replace(read_facts(row), told=(row["told_method"], row["told_reference"]))
 
 
 def _payment(row: Row) -> Payment:

@@ -8,7 +8,7 @@ from datetime import datetime
 from paidwatch.errors import NotInstalled
 from paidwatch.store.pool import Session
 
-VERSION = 5
+VERSION = 6
 """The newest migration this program knows."""
 
 _PAYMENT = ("paidwatch_payment_inserted", "paidwatch_payment_updated", "paidwatch_payment_deleted")

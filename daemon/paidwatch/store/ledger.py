@@ -1,4 +1,4 @@
-"""The ledger of activations: claimed once per payment, written in one transaction with what was granted."""
+"""The ledger of activations: claimed once per subject, written in one transaction with what was granted."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,8 @@ from paidwatch import __version__
 from paidwatch.core.compare import Course, Record, Shadow, compare
 from paidwatch.core.grant import Grant
 from paidwatch.core.guards import Actor, Guard, GuardResult, Usage
-from paidwatch.core.model import Outcome, Rules
+from paidwatch.core.model import Outcome, Rules, Subject
+from paidwatch.store import subjects
 from paidwatch.store.pool import Row, Session
 
 
@@ -18,7 +19,7 @@ class Claim:
     """One activation that was claimed and not yet done."""
 
     activation_id: int
-    payment_id: str
+    subject: Subject
     user_id: str
     actor: str
     reason: str
@@ -43,7 +44,7 @@ async def usage(
 async def claim(
     session: Session,
     *,
-    payment_id: str,
+    subject: Subject,
     user_id: str,
     actor: str,
     reason: str,
@@ -51,10 +52,10 @@ async def claim(
     strategy: str = "sql",
     forced: frozenset[Guard] = frozenset(),
 ) -> int | None:
-    """Claim a payment; None if it was claimed or granted before."""
+    """Claim a payment; None if it was claimed or granted before, by its row or by one of its other names."""
     found: int | None = await session.value(
         "claim_activation",
-        payment_id,
+        *subjects.columns(subject),
         user_id,
         actor,
         reason,
@@ -66,9 +67,10 @@ async def claim(
     return found
 
 
-async def shadowed(session: Session, payments: Sequence[str]) -> frozenset[str]:
-    """Return those payments for which a shadow activation is recorded."""
-    return frozenset(row["payment_id"] for row in await session.rows("shadowed", list(payments)))
+async def shadowed(session: Session, wanted: Sequence[Subject]) -> frozenset[Subject]:
+    """Return those for which a shadow activation is recorded."""
+    split = [list(column) for column in zip(*map(subjects.columns, wanted), strict=True)]
+    return frozenset(subjects.of(row) for row in await session.rows("shadowed", *split)) if wanted else frozenset()
 
 
 async def record_shadow(session: Session, *, grant: Grant, strategy: str, guards: Sequence[GuardResult]) -> None:
@@ -76,7 +78,8 @@ async def record_shadow(session: Session, *, grant: Grant, strategy: str, guards
 
     Raises Unreadable, and the transaction goes on, where the application's columns would not take it.
     """
-    arguments = (grant.payment_id, grant.user_id, strategy, guards_as_json(guards), planned_as_json(grant), __version__)
+    subject = subjects.columns(grant.subject)
+    arguments = (*subject, grant.user_id, strategy, guards_as_json(guards), planned_as_json(grant), __version__)
 
     async def record() -> None:
         await session.rows("record_shadow", *arguments)
@@ -84,9 +87,12 @@ async def record_shadow(session: Session, *, grant: Grant, strategy: str, guards
     await session.attempt(record)
 
 
-async def compare_shadows(session: Session, payments: Sequence[str], rules: Rules) -> None:
-    """Hold the shadow activations of payments whose watch was just closed against what happened."""
-    rows = await session.rows("shadows_to_compare", list(payments))
+async def compare_shadows(
+    session: Session, rules: Rules, *, payments: Sequence[str] = (), told: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Hold the shadow activations of what was just closed, payments or stories of webhooks, against what happened."""
+    methods, references = [method for method, _ in told], [reference for _, reference in told]
+    rows = await session.rows("shadows_to_compare", list(payments), methods, references)
     if not rows:
         return
     found = [(row["activation_id"], compare(_shadow(row), _course(row), rules)) for row in rows]
@@ -109,7 +115,7 @@ async def claimed(session: Session, most: int) -> list[Claim]:
     return [
         Claim(
             activation_id=row["activation_id"],
-            payment_id=row["payment_id"],
+            subject=subjects.of(row),
             user_id=row["user_id"],
             actor=row["actor"],
             reason=row["reason"],
@@ -121,10 +127,9 @@ async def claimed(session: Session, most: int) -> list[Claim]:
     ]
 
 
-async def take(session: Session, activation_id: int, payment_id: str) -> bool:
-    """Lock watch and claim for this transaction, in the order of all others; False if it is none any more."""
-    await session.rows("lock_watch", payment_id)
-    await session.rows("serialize_activations")
+async def take(session: Session, activation_id: int, subject: Subject) -> bool:
+    """Lock subject and claim for this transaction, in the order of all others; False if it is none any more."""
+    await subjects.lock(session, subject)
     return await session.row("take_claim", activation_id) is not None
 
 
@@ -168,17 +173,26 @@ async def retry(session: Session, activation_id: int, after: timedelta, error: s
 
 
 async def audit(
-    session: Session, *, actor: str, act: str, payment_id: str | None, user_id: str | None, detail: Mapping[str, object]
+    session: Session,
+    *,
+    actor: str,
+    act: str,
+    subject: Subject | None,
+    user_id: str | None,
+    detail: Mapping[str, object],
 ) -> None:
-    """Append to the audit."""
-    await session.rows("audit", actor, act, payment_id, user_id, as_json(dict(detail)), __version__)
+    """Append to the audit; `subject` is None where it is about no payment."""
+    told = subject is not None and subject.payment_id is None
+    more = {"method": subject.method, "reference": subject.reference} if subject is not None and told else {}
+    payment_id = None if subject is None else subject.payment_id
+    await session.rows("audit", actor, act, payment_id, user_id, as_json(more | dict(detail)), __version__)
 
 
 def planned_as_json(grant: Grant) -> str:
     """Return a grant for the ledger: what is to be written, in canonical words."""
     return as_json(
         {
-            "payment_id": grant.payment_id,
+            "payment_id": grant.subject.payment_id,
             "user_id": grant.user_id,
             "user": dict(grant.user),
             "event_type": grant.event_type,

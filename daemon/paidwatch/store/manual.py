@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from paidwatch.core.model import Subject
+from paidwatch.store import subjects
 from paidwatch.store.pool import Row, Session
 
 
@@ -13,7 +15,7 @@ from paidwatch.store.pool import Row, Session
 class Owned:
     """One payment, whose it is and what it bought."""
 
-    payment_id: str
+    subject: Subject
     user_id: str | None
     plan_id: str | None
 
@@ -43,7 +45,19 @@ async def user_key(session: Session, wanted: str) -> str | None:
 async def owned(session: Session, payment_id: str) -> Owned | None:
     """Return one payment; None: there is none with this key."""
     row = await _maybe(session, "payment_owner", payment_id)
-    return None if row is None else Owned(payment_id=row["payment_id"], user_id=row["user_id"], plan_id=row["plan_id"])
+    return None if row is None else _owned(Subject(payment_id=row["payment_id"]), row)
+
+
+async def told(session: Session, user_id: str, name: str | None) -> list[Owned]:
+    """Return the user's money that signed webhooks tell of, under one of its names or as an open gap; at most two.
+
+    Where a payment row bears one of the names, that row is what is meant.
+    """
+    found: list[Owned] = []
+    for row in await session.rows("told_owner", user_id, name):
+        its_row = None if row["payment_id"] is None else await owned(session, row["payment_id"])
+        found.append(its_row or _owned(Subject(method=row["method"], reference=row["reference"]), row))
+    return found
 
 
 async def newest_payment(session: Session, user_id: str) -> str | None:
@@ -52,19 +66,17 @@ async def newest_payment(session: Session, user_id: str) -> str | None:
     return found
 
 
-async def lock(session: Session, payment_id: str) -> None:
-    """Take the locks of an activation in the daemon's order: watch, then the ledger."""
-    await session.rows("lock_watch", payment_id)
-    await session.rows("serialize_activations")
-
-
-async def current_claim(session: Session, payment_id: str) -> str | None:
-    """Say who granted this payment or is about to; None: nobody."""
-    row = await session.row("current_claim", payment_id)
+async def current_claim(session: Session, subject: Subject) -> str | None:
+    """Say who granted this payment or is about to, under whichever of its names; None: nobody."""
+    row = await session.row("current_claim", *subjects.columns(subject))
     if row is None:
         return None
     done = "activated it" if row["state"] == "done" else "is activating it"
     return f"{row['actor']} {done} (activation {row['activation_id']}, {row['claimed_at']:%Y-%m-%d %H:%M:%S} UTC)"
+
+
+def _owned(subject: Subject, row: Row) -> Owned:
+    return Owned(subject=subject, user_id=row["user_id"], plan_id=row["plan_id"])
 
 
 async def _maybe(session: Session, statement: str, key: str) -> Row | None:

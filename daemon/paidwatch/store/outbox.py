@@ -7,17 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from paidwatch.core.answer import Answer, Asked
 from paidwatch.core.compare import Record, in_words
 from paidwatch.core.guards import Mode
 from paidwatch.core.model import Outcome
 from paidwatch.core.render import line_of
 from paidwatch.core.routing import Severity
 from paidwatch.core.story import BUNDLES, INCIDENT, Incident, State, Story, Webhooks
-from paidwatch.core.webhook import Status
 from paidwatch.errors import DeliveryError
 from paidwatch.ports import Receipt
-from paidwatch.store import incidents
+from paidwatch.store import answers, incidents
 from paidwatch.store.pool import Row, Session
 
 INCIDENT_PAUSE: Final = timedelta(seconds=45)
@@ -111,7 +109,16 @@ async def record_attempt(session: Session, attempt: Attempt) -> None:
 async def record_sent(session: Session, due: Due, receipt: Receipt) -> Told | None:
     """Mark as told, with everything that a digest told; None if the lease was lost meanwhile."""
     reference = json.dumps(dict(receipt.reference))
-    row = await session.row("record_sent", due.delivery_id, due.lease, due.revision, reference, INCIDENT_PAUSE)
+    row = await session.row(
+        "record_sent",
+        due.delivery_id,
+        due.lease,
+        due.revision,
+        reference,
+        INCIDENT_PAUSE,
+        due.story.state.value,
+        due.story.reminders,
+    )
     if row is None:
         return None
     moved_on: bool = row["moved_on"]
@@ -203,6 +210,7 @@ def _urgency(story: Story) -> tuple[bool, datetime]:
 
 def _story(row: Row, grouped: Mapping[int, Incident], mode: Mode | None) -> Story:
     record = Record(right=row["right_ones"], compared=row["compared"])
+    about_money = row["payment_id"] is not None or row["provider_reference"] is not None
     return Story(
         alert_id=str(row["alert_id"]),
         kind=row["kind"],
@@ -235,36 +243,21 @@ def _story(row: Row, grouped: Mapping[int, Incident], mode: Mode | None) -> Stor
         due_at=row["grace_until"],
         cause=row["cause"],
         webhooks=_webhooks(row),
-        asked=_asked(row),
+        asked=answers.asked_of(row),
         sharing=row["sharing"],
         detail=row["detail"],
         mode="" if mode is None else in_words(mode, record, row["stopped"]),
-        activation=tuple(row["notes"]) if row["payment_id"] is not None else (),
+        activation=tuple(row["notes"]) if about_money else (),
         proposed=row["proposed"],
         activation_id=row["activation_id"],
         delay=row["delay"],
-        digest=tuple(row["notes"]) if row["payment_id"] is None else (),
+        digest=() if about_money else tuple(row["notes"]),
         incident=grouped.get(row["alert_id"]),
         about_channel=row["about_channel"],
         waiting=row["waiting"],
         dead=row["dead"],
         away_since=row["away_since"],
     )
-
-
-def _asked(row: Row) -> Asked | None:
-    if row["answer_wanted_at"] is None:
-        return None
-    answer = None
-    if row["answer_status"] is not None:
-        answer = Answer(
-            status=Status(row["answer_status"]),
-            said=row["answer_said"],
-            amount=row["answer_amount"],
-            currency=row["answer_currency"],
-            at=row["answered_at"],
-        )
-    return Asked(answer=answer, problem=row["answer_problem"], tried_at=row["answer_tried_at"])
 
 
 def _webhooks(row: Row) -> Webhooks | None:

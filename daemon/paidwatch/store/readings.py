@@ -85,6 +85,7 @@ async def write(session: Session, read: Sequence[Read], graces: Graces, *, histo
         [one.reading.repeated for one in read],
         [one.reading.problem for one in read],
         [one.row.at for one in read],
+        [one.reading.ordered_at or one.reading.at for one in read],
     )
     named = [(one.row.log_id, name) for one in read for name in one.names]
     if named:

@@ -70,6 +70,7 @@ async def _payments(session: Session, asked: Sequence[Asked]) -> list[set[str]]:
         [order and order.user_id for order in orders],
         [order and order.plan_id for order in orders],
         [order and order.at for order in orders],
+        [it.signed for it in asked],
     )
     found = [set[str]() for _ in asked]
     for row in rows:

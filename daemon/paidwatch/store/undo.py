@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from paidwatch.core.model import Subject
+from paidwatch.store import subjects
 from paidwatch.store.pool import Session
 
 
@@ -12,7 +15,7 @@ class Written:
     """One activation, locked for this transaction."""
 
     activation_id: int
-    payment_id: str
+    subject: Subject
     user_id: str
     state: str
     strategy: str
@@ -23,7 +26,7 @@ class Written:
     """What an activation may write of the user, and what it wrote, as JSON by column."""
     undone_at: datetime | None
     undone_by: str | None
-    reference: str | None
+    named: str | None
     """The provider's id of the payment."""
 
 
@@ -48,13 +51,17 @@ class Change:
 async def lock(session: Session, activation_id: int) -> Written | None:
     """Lock an activation of which the payment's locks are held; None: there is none with this number."""
     row = await session.row("lock_activation", activation_id)
-    return None if row is None else Written(**dict(row.items()))
+    if row is None:
+        return None
+    fields: dict[str, Any] = dict(row.items())
+    of = {name: fields.pop(name) for name in ("payment_id", "method", "reference")}
+    return Written(subject=Subject(**of), **fields)
 
 
-async def payment_of(session: Session, activation_id: int) -> str | None:
-    """Return the payment of an activation; None: there is none with this number."""
-    found: str | None = await session.value("activation_payment", activation_id)
-    return found
+async def subject_of(session: Session, activation_id: int) -> Subject | None:
+    """Return what an activation is for; None: there is none with this number."""
+    row = await session.row("activation_subject", activation_id)
+    return None if row is None else subjects.of(row)
 
 
 async def differences(session: Session, user_id: str, image: str) -> tuple[Change, ...]:
@@ -85,7 +92,16 @@ async def finish(session: Session, activation_id: int, *, by: str, why: str) -> 
 
 async def take_back_story(session: Session, written: Written, *, said: str, by: str, why: str) -> Sequence[int]:
     """End what people were told about this activation; return the alerts of which they are to hear that."""
-    rows = await session.rows("take_back_story", written.payment_id, written.activation_id, said, by, why)
+    rows = await session.rows(
+        "take_back_story",
+        written.subject.payment_id,
+        written.activation_id,
+        said,
+        by,
+        why,
+        written.subject.method,
+        written.subject.reference,
+    )
     return [row["alert_id"] for row in rows]
 
 

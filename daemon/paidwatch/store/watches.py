@@ -166,7 +166,7 @@ async def close_watches(
     )
     members = [row["alert_id"] for row in rows if row["incident_id"] is not None]
     await incidents.members_ended(session, members, quiet_until=quiet_until)
-    await ledger.compare_shadows(session, list(outcomes), rules or Rules())
+    await ledger.compare_shadows(session, rules or Rules(), payments=list(outcomes))
     return [
         Closed(
             payment_id=row["payment_id"],

@@ -186,9 +186,9 @@ async def mark_unlogged(session: Session, webhooks: Sequence[int]) -> None:
         await session.rows("mark_unlogged", list(webhooks))
 
 
-async def unsettled(session: Session, *, older: timedelta, most: int) -> list[Unsettled]:
-    """Lock and return webhooks that something is still to be made of."""
-    rows = await session.rows("unsettled_webhooks", older, most)
+async def unsettled(session: Session, *, older: timedelta, after: int, most: int) -> list[Unsettled]:
+    """Lock and return webhooks that something is still to be made of, from the one `after` on, in their order."""
+    rows = await session.rows("unsettled_webhooks", older, most, after)
     return [
         Unsettled(
             webhook_id=row["webhook_id"],
