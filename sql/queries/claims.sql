@@ -160,7 +160,9 @@ SELECT k.method, k.reference, c.opened_at, c.grace_until, r.paid_at, r.short_at,
     u.status AS user_status, u.status_active, u.tier, u.tier_rank, u.tier_watched, paidwatch.readable(u.paid_until) AS paid_until, u.paid_until_watched,
     paidwatch.readable(u.revoked_at) AS revoked_at,
     pl.plan_id IS NOT NULL AS plan_exists, pl.plan_id, pl.name AS plan_name, (pl.prices ->> r.currency)::numeric AS price, pl.rank AS plan_rank,
-    pl.free AS plan_free, pl.duration, paidwatch.readable(e.activated_at) AS activated_at
+    pl.free AS plan_free, pl.duration,
+    coalesce(paidwatch.readable(e.activated_at),
+        (SELECT max(a.done_at) FROM paidwatch.activation a WHERE a.names @> ARRAY[k.reference] AND a.reference IS NOT NULL AND a.state = 'done')) AS activated_at
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (method, reference, place)
 JOIN LATERAL (SELECT c.* FROM paidwatch.claim c WHERE c.method = k.method AND c.reference = k.reference OFFSET 0) c ON true
 CROSS JOIN LATERAL (

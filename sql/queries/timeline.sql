@@ -103,7 +103,7 @@ WITH moments AS (
     UNION ALL
     SELECT m.at, 'activation', v.activation_id::text, v.payment_id::text, m.word, m.said
     FROM paidwatch.activation v CROSS JOIN LATERAL (VALUES
-        (CASE WHEN v.state <> 'shadow' THEN v.claimed_at END, 'claimed', concat_ws(' ', 'by ' || v.actor, v.reason)),
+        (CASE WHEN v.state <> 'shadow' THEN v.claimed_at END, 'claimed', concat_ws(' ', 'for ' || v.method || ' ' || v.reference, 'by ' || v.actor, v.reason)),
         (v.done_at, CASE v.state WHEN 'undone' THEN 'done' ELSE v.state END, v.error),
         (v.doubled_at, 'doubled', 'by event ' || v.doubled_by),
         (v.undone_at, 'undone', concat_ws(': ', 'by ' || v.undone_by, nullif(v.undone_why, '')))

@@ -36,7 +36,7 @@ WITH shut AS (
     UPDATE paidwatch.alert a SET outcome = 'ended', revision = a.revision + 1, notes = a.notes || $3::text
     WHERE a.alert_id = (SELECT max(k.alert_id) FROM (
             SELECT k.alert_id FROM paidwatch.alert k WHERE k.payment_id = $1::text::paidwatch.payment_key
-            UNION ALL SELECT k.alert_id FROM paidwatch.alert k WHERE k.method = $6::text AND k.reference = $7::text) k)
+            UNION ALL SELECT k.alert_id FROM paidwatch.alert k WHERE $7::text IS NOT NULL AND k.method = $6::text AND k.reference = $7::text) k)
         AND a.state = 'resolved' AND a.outcome IN ('fixed', 'ended')
     RETURNING a.alert_id
 ), over AS (

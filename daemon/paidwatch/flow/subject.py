@@ -7,6 +7,7 @@ from datetime import datetime
 
 from paidwatch.core import evidence, verdict
 from paidwatch.core.model import Outcome, Subject, Verdict
+from paidwatch.errors import Unreadable
 from paidwatch.flow.policy import Policy
 from paidwatch.store import claims, watches
 from paidwatch.store.pool import Session
@@ -14,7 +15,7 @@ from paidwatch.store.watches import Known
 
 
 async def known(session: Session, subject: Subject, policy: Policy) -> tuple[datetime, Known, Verdict]:
-    """Return the transaction's now, what is known, and the verdict on it. Raises LookupError where nothing is known."""
+    """Return the transaction's now, what is known, and the verdict on it. Raises Unreadable where nothing is."""
     if subject.payment_id is not None:
         at, found = await watches.facts_of(session, [subject.payment_id], policy.graces())
         return at, found[0], verdict.judge(found[0].facts, policy.rules, at)
@@ -22,8 +23,8 @@ async def known(session: Session, subject: Subject, policy: Policy) -> tuple[dat
     now, told = await claims.told_facts(session, [key])
     story = (await claims.facts(session, [key])).claims.get(key)
     if now is None or story is None:
-        message = f"nothing is known of {subject}"
-        raise LookupError(message)
+        message = f"nothing is known of {subject} any more"
+        raise Unreadable(message, remedy="See what its webhooks said: paidwatch webhooks list")
     return now, Known(facts=told[0], noticed_at=None), evidence.judge(story, policy.rules, now)
 
 
