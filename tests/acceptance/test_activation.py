@@ -4,6 +4,7 @@ import json
 import re
 import socket
 import time
+import tomllib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -23,6 +24,8 @@ from tests.support.admin import GUIDE, OWN, TOKEN, Admin, Fault, admin
 from tests.support.daemon import Daemon, Sections, paidwatch
 from tests.support.hands import Hands, hands_on
 from tests.support.postgres import Database, Server
+from tests.support.receiver import payment as said_paid
+from tests.support.receiver import signed
 from tests.support.sink import Sink, Told
 from tests.support.watched import Start
 
@@ -31,6 +34,7 @@ QUICK = {"grace": {"default": "300ms"}}
 KEY = "a key of links that nobody guesses"
 YES = {"confirm": "yes"}
 LIMIT = aiohttp.ClientTimeout(total=20)
+SECRET = "a secret of webhooks"
 WITNESS = {"activation": {"require_corroboration": True}}
 UNPROVEN = "neither a signed webhook nor the payment provider confirms the payment"
 
@@ -129,12 +133,32 @@ async def asking(
         keys = {
             "api_key": "c4nary-api-key",
             "api_url": provider.base,
-            "secret": "a secret of webhooks",
+            "secret": SECRET,
             "methods": ["nowpayments"],
         }
-        crypto = {"providers.crypto": {"type": "nowpayments"} | keys}
-        async for found in scene(server, request.param, tmp_path_factory.mktemp("asking"), AUTO, WITNESS, crypto):
+        port = free_port()
+        more = {"providers.crypto": {"type": "nowpayments"} | keys, "http": {"listen": f"127.0.0.1:{port}"}}
+        async for found in scene(server, request.param, tmp_path_factory.mktemp("asking"), AUTO, WITNESS, more):
             yield found
+
+
+async def test_what_the_receiver_took_is_told_under_the_shops_own_word_for_it(asking: Scene) -> None:
+    """The NAME of the provider's section is none of its payment methods."""
+    address = tomllib.loads(asking.daemon.config.read_text())["http"]["listen"]
+    user = await shop.add_user(asking.db)
+    order = f"winu_sub_{user}_vip_elite_{int(time.time())}"
+    body, headers = signed(said_paid(7700000011, price_amount=29.99, order_id=order), SECRET)
+    async with (
+        aiohttp.ClientSession(timeout=LIMIT) as provider,
+        provider.post(f"http://{address}/webhooks/crypto", data=body, headers=headers) as answer,
+    ):
+        assert answer.status == 200
+    await asking.told.until(lambda: any("7700000011" in json.dumps(one.body) for one in asking.told.told))
+    (told,) = [one for one in asking.told.told if "7700000011" in json.dumps(one.body)]
+    assert (told.word, told.kind) == ("FIXED", "orphan_webhook")
+    assert (await shop.read(asking.db, "users", user))["subscription_tier"] == "vip_elite"
+    logged = await asking.db.fetchval("SELECT payment_method FROM webhook_logs WHERE payment_id = '7700000011'")
+    assert logged == "nowpayments"
 
 
 async def test_signed_money_without_a_payment_is_activated_where_the_provider_confirms_it(asking: Scene) -> None:

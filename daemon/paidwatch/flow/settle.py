@@ -134,7 +134,7 @@ async def settle(
         session, [_verdict(kept, judged, sources.get(raw.provider)) for kept, raw, judged in arrivals]
     )
     entries = {
-        kept.webhook_id: entry_of(raw, judged, kept.received_at, settled[kept.webhook_id])
+        kept.webhook_id: entry_of(sources.get(raw.provider), raw, judged, kept.received_at, settled[kept.webhook_id])
         for kept, raw, judged in arrivals
         if kept.webhook_id in settled and settled[kept.webhook_id].state is not State.DUPLICATE
     }
@@ -177,14 +177,18 @@ async def finish(session: Session, found: Sequence[Unsettled], sources: Mapping[
     new: dict[int, Entry] = {}
     known: dict[int, tuple[str, Entry]] = {}
     for it in found:
+        source = sources.get(it.raw.provider)
         if it.state is State.RECEIVED and it.webhook_id not in settled:
             continue
         standing = settled.get(it.webhook_id) or Settled(webhook_id=it.webhook_id, state=it.state, forward=it.forward)
         if it.log_id is None and standing.state is not State.DUPLICATE:
-            entry = entry_of(it.raw, judged[it.webhook_id], it.received_at, standing)
+            entry = entry_of(source, it.raw, judged[it.webhook_id], it.received_at, standing)
             new[it.webhook_id] = entry if it.state is State.RECEIVED else _as_it_stands(entry, it)
         elif it.log_id is not None and it.webhook_id in settled:
-            known[it.webhook_id] = (it.log_id, entry_of(it.raw, judged[it.webhook_id], it.received_at, standing))
+            known[it.webhook_id] = (
+                it.log_id,
+                entry_of(source, it.raw, judged[it.webhook_id], it.received_at, standing),
+            )
         elif it.log_id is not None:
             known[it.webhook_id] = (it.log_id, _as_it_stands(_bare(it), it))
     steps.append(await _each(session, new, lambda some: webhooks.log(session, some)))
@@ -220,12 +224,12 @@ async def _attempt(session: Session, body: Callable[[], Awaitable[None]]) -> Dat
     return None
 
 
-def entry_of(raw: Raw, judged: Judged, received_at: datetime, settled: Settled) -> Entry:
-    """Return what the application's log is to say."""
+def entry_of(source: Source | None, raw: Raw, judged: Judged, received_at: datetime, settled: Settled) -> Entry:
+    """Return what the application's log is to say; it knows the provider by the shop's own word for its payments."""
     reading = judged.reading
     waits = judged.believed and settled.forward is Forward.DUE
     return Entry(
-        method=raw.provider,
+        method=raw.provider if source is None else source.provider.method,
         type=reading.said if reading else None,
         status="failed" if judged.problem else "received" if waits else "completed",
         error=judged.problem or None,

@@ -48,6 +48,11 @@ class Provider(Protocol):
         ...
 
     @property
+    def method(self) -> str:
+        """The usual one of them: the word under which its webhooks are logged and told."""
+        ...
+
+    @property
     def methods(self) -> frozenset[str]:
         """The payment methods that come through it, in small letters."""
         ...

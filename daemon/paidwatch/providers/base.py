@@ -28,7 +28,10 @@ class Webhooks:
         """Keep what is known about `[providers.NAME]`; `headers` are those that the signature needs besides."""
         self.name: Final = name
         self.kind: Final = str(settings.kind)
-        self.methods: Final = settings.methods or frozenset({name.lower()})
+        methods = settings.methods or (name.lower(),)
+        self.method: Final = methods[0]
+        """The shop's own word for payments that come through it, under which webhooks are logged and told."""
+        self.methods: Final = frozenset(methods)
         self.kept_headers: Final = self.signature_headers | settings.kept_headers | headers
         self._keys: Final = keys_of(settings.secrets)
         self._order_pattern: Final = settings.order_pattern

@@ -60,8 +60,8 @@ class ProviderSettings:
     """The key of the signatures, and the ones before it that are still accepted."""
     certificate: str = ""
     """Public keys or certificates in PEM, one after the other."""
-    methods: frozenset[str] = frozenset()
-    """Payment methods that come through it, in small letters; empty: its name."""
+    methods: tuple[str, ...] = ()
+    """Payment methods that come through it, in small letters, the usual one first; empty: its name."""
     order_pattern: str = DEFAULT_PATTERN
     kept_headers: frozenset[str] = frozenset()
     """Headers that are kept besides those of the signature, in small letters."""

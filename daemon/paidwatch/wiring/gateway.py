@@ -78,7 +78,7 @@ def _provider(name: str, section: ProviderSection) -> ProviderSettings:
         kind=Kind(kind_of(name, section)),
         secrets=(section.secret, *section.old_secrets),
         certificate=section.certificate,
-        methods=frozenset(method.lower() for method in section.methods),
+        methods=tuple(method.lower() for method in section.methods),
         order_pattern=section.order_pattern,
         kept_headers=frozenset(section.forward_headers) - {""},
         signing=Signing(
