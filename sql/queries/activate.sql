@@ -26,7 +26,8 @@ FROM (
 ) k
 WHERE ($5::text <> 'auto' OR NOT EXISTS (
         SELECT FROM paidwatch.activation f WHERE f.user_id = $4::text::paidwatch.user_key AND f.state = 'failed' AND f.strategy = 'http'
-            AND (f.payment_id = $1::text::paidwatch.payment_key OR (f.method, f.reference) = ($2::text, $3::text))))
+            AND (f.payment_id = $1::text::paidwatch.payment_key OR f.names && k.names OR $3::text IS NOT NULL AND f.payment_id IN (
+                SELECT p.payment_id FROM paidwatch.payments p WHERE p.reference = ANY (k.names)))))
     AND NOT EXISTS (
         SELECT FROM paidwatch.activation o
         WHERE o.names && k.names AND o.reference IS NOT NULL AND o.state IN ('claimed', 'calling', 'done'))

@@ -135,6 +135,7 @@ WHERE d.alert_id = a.alert_id AND d.due_at > now() AND d.due_at <= now() + $4::i
     AND NOT EXISTS (SELECT FROM paidwatch.activation x WHERE x.payment_id = a.payment_id AND x.state IN ('claimed', 'calling', 'done')
         AND x.state <> 'done')
     AND NOT EXISTS (SELECT FROM paidwatch.activation x WHERE x.method = a.method AND x.reference = a.reference AND x.state IN ('claimed', 'calling'))
+    AND NOT EXISTS (SELECT FROM paidwatch.answer q WHERE q.method = a.method AND q.reference = a.reference AND q.ask_at <= now())
 RETURNING d.delivery_id;
 
 -- name: answers_about

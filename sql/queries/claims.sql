@@ -136,8 +136,16 @@ SELECT i.log_read_at FROM paidwatch.installation i;
 
 -- name: due_claims
 -- Claims what is due, for the transaction that will write the verdicts. $1 most.
+-- What the application was asked to activate over HTTP waits for the end of that, which says whose work it is.
+WITH asked AS MATERIALIZED (
+    SELECT a.method, a.reference, greatest(a.due_at, now()) + interval '2 seconds' AS until FROM paidwatch.activation a
+    WHERE a.due_at IS NOT NULL AND a.state = 'calling' AND a.reference IS NOT NULL
+), later AS (
+    UPDATE paidwatch.claim c SET due_at = k.until FROM asked k WHERE c.method = k.method AND c.reference = k.reference AND c.due_at <= now()
+)
 SELECT c.method, c.reference, c.state, now() AS now FROM paidwatch.claim c
-WHERE c.due_at <= now() ORDER BY c.due_at LIMIT $1::integer FOR UPDATE SKIP LOCKED;
+WHERE c.due_at <= now() AND NOT EXISTS (SELECT FROM asked k WHERE k.method = c.method AND k.reference = c.reference)
+ORDER BY c.due_at LIMIT $1::integer FOR UPDATE OF c SKIP LOCKED;
 
 -- name: history_claims
 -- Stories of the past that are to be judged. $1 most.
@@ -221,15 +229,16 @@ SELECT now() AS now, k.method AS told_method, k.reference AS told_reference, '' 
     u.user_id IS NOT NULL AS user_exists, coalesce(u.label, u.name) AS label, u.enabled, u.admin, u.status AS user_status, u.status_active,
     u.tier, u.tier_rank, u.tier_watched, paidwatch.readable(u.paid_until) AS paid_until, u.paid_until_watched, paidwatch.readable(u.revoked_at) AS revoked_at,
     pl.plan_id IS NOT NULL AS plan_exists, pl.name AS plan_name, (pl.prices ->> r.currency)::numeric AS price, pl.rank AS plan_rank,
-    pl.free AS plan_free, pl.duration, t.paid_at, c.grace_until, NULL::timestamptz AS touched_at, r.reversed_at, NULL::timestamptz AS settled_at,
+    pl.free AS plan_free, pl.duration, t.since AS paid_at, greatest(c.grace_until, t.paid_at + (c.grace_until - c.opened_at)) AS grace_until,
+    NULL::timestamptz AS touched_at, b.reversed_at, NULL::timestamptz AS settled_at,
     paidwatch.readable(e.activated_at) AS activated_at, paidwatch.readable(e.granted_at) AS granted_at, NULL::timestamptz AS failed_at,
     NULL::text AS failed_reason, paidwatch.readable(e.acted_at) AS acted_at, e.act,
     (SELECT max(a.done_at) FROM paidwatch.activation a WHERE a.names && a0.names AND a.reference IS NOT NULL AND a.state = 'done') AS ledger_at,
     (SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.names && a0.names AND a.reference IS NOT NULL AND a.state = 'undone') AS undone_at,
     n.payment_id AS newer_payment_id, n.plan_id AS newer_plan_id, n.rank AS newer_rank, false AS other_paid,
     r.last_at AS webhook_at, r.last_said AS webhook_status, false AS webhook_failed, NULL::text AS webhook_error, true AS webhook_valid,
-    r.paid_at IS NOT NULL AND NOT r.repeated AND r.reversed_at IS NULL AS webhook_signed, r.paid_at AS webhook_paid_at, r.moving_at AS webhook_moving_at,
-    r.short_at AS webhook_short_at, r.reversed_at AS webhook_reversed_at, true AS webhooks_watched,
+    r.paid_at IS NOT NULL AND NOT r.repeated AND b.reversed_at IS NULL AS webhook_signed, r.paid_at AS webhook_paid_at, r.moving_at AS webhook_moving_at,
+    r.short_at AS webhook_short_at, b.reversed_at AS webhook_reversed_at, true AS webhooks_watched,
     an.status AS answer_status, an.said AS answer_said, an.amount AS answer_amount, an.currency AS answer_currency, an.answered_at
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS k (method, reference, place)
 JOIN LATERAL (SELECT c.* FROM paidwatch.claim c WHERE c.method = k.method AND c.reference = k.reference OFFSET 0) c ON true
@@ -244,12 +253,20 @@ CROSS JOIN LATERAL (
         (array_agg(x.currency ORDER BY x.at DESC) FILTER (WHERE x.status = 'paid' AND x.amount IS NOT NULL))[1] AS currency
     FROM paidwatch.reading x WHERE x.reference = k.reference AND x.method = k.method AND x.valid
 ) r
-CROSS JOIN LATERAL (SELECT coalesce(r.paid_at, c.opened_at) AS paid_at) t
+-- Whatever happened since the order may have made it good: a webhook may come, or come again, days later.
+CROSS JOIN LATERAL (SELECT s.paid_at, least(s.paid_at, r.made_at) AS since FROM (SELECT coalesce(r.paid_at, c.opened_at) AS paid_at) s) t
 CROSS JOIN LATERAL (SELECT paidwatch.told_names(k.method, k.reference) AS names) a0
+CROSS JOIN LATERAL (
+    -- Money that went back may be told under another of its names.
+    SELECT max(x.at) AS reversed_at FROM paidwatch.reading x WHERE x.valid AND x.status = 'reversed' AND x.log_id = ANY (ARRAY(
+        SELECT y.log_id FROM paidwatch.reading y WHERE y.reference = ANY (a0.names)
+        UNION ALL SELECT y.log_id FROM paidwatch.reading y WHERE y.order_id = ANY (a0.names)
+        UNION ALL SELECT y.log_id FROM paidwatch.reading_name y WHERE y.name = ANY (a0.names)))
+) b
 LEFT JOIN LATERAL (SELECT u.* FROM paidwatch.subscribers u WHERE u.user_id = r.user_id OFFSET 0) u ON true
 LEFT JOIN paidwatch.plans pl ON pl.plan_id = r.plan_id
 -- From the beginning: a webhook that is sent again after a year tells of money that was made good then.
-LEFT JOIN LATERAL paidwatch.event_evidence(r.user_id, a0.names, t.paid_at, '-infinity') e ON true
+LEFT JOIN LATERAL paidwatch.event_evidence(r.user_id, a0.names, t.since, '-infinity') e ON true
 LEFT JOIN LATERAL (
     -- A newer payment of the user, with a row or without.
     (SELECT p.payment_id::text AS payment_id, p.plan_id, pl2.rank
@@ -261,6 +278,8 @@ LEFT JOIN LATERAL (
     (SELECT x.reference, x.plan_id, pl3.rank
      FROM paidwatch.reading x LEFT JOIN paidwatch.plans pl3 ON pl3.plan_id = x.plan_id
      WHERE x.user_id = r.user_id AND x.at > t.paid_at AND x.valid AND x.status = 'paid' AND (x.method, x.reference) <> (k.method, k.reference)
+        -- The same money may be told under another of its names.
+        AND x.reference <> ALL (a0.names) AND NOT EXISTS (SELECT FROM paidwatch.reading_name m WHERE m.log_id = x.log_id AND m.name = ANY (a0.names))
         AND NOT EXISTS (SELECT FROM paidwatch.reading b WHERE b.reference = x.reference AND b.method = x.method AND b.valid AND b.status = 'reversed')
      ORDER BY pl3.rank DESC NULLS LAST LIMIT 1)
     LIMIT 1
@@ -318,10 +337,15 @@ RETURNING c.method;
 UPDATE paidwatch.claim SET due_at = now() WHERE state = 'gap' AND reference NOT IN ('', '?');
 
 -- name: postpone_claims
--- $1 methods, $2 references, $3 until when (NULL: until something happens).
-UPDATE paidwatch.claim c SET due_at = v.until, history = false, failures = 0
-FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS v (method, reference, until)
-WHERE c.method = v.method AND c.reference = v.reference AND c.state <> 'closed';
+-- $1 methods, $2 references, $3 until when (NULL: until something happens). Nobody is reminded of what is waited for.
+WITH later AS (
+    UPDATE paidwatch.claim c SET due_at = v.until, history = false, failures = 0
+    FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS v (method, reference, until)
+    WHERE c.method = v.method AND c.reference = v.reference AND c.state <> 'closed'
+    RETURNING c.method, c.reference, c.due_at
+)
+UPDATE paidwatch.alert a SET remind_at = k.due_at FROM later k
+WHERE a.method = k.method AND a.reference = k.reference AND a.state = 'open' AND a.remind_at < k.due_at;
 
 -- name: postpone_poisoned_claims
 -- What cannot be judged: again later, ever more rarely. $1 methods, $2 references.

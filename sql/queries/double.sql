@@ -43,7 +43,8 @@ LEFT JOIN LATERAL (
     -- was done: a request that had been given up for lost, and was asked for again.
     WHERE coalesce(v.d ->> 'source', '') <> 'paidwatch' AND (position('[paidwatch:' IN coalesce(v.d ->> 'reason', '')) = 0
             OR v.created_at > a.done_at + interval '5 seconds' AND position(k.mark IN v.d ->> 'reason') > 0)
-        AND CASE WHEN v.refs && (ARRAY[a.payment_id::text, p.reference] || a.names) THEN NOT k.forced OR v.created_at > a.done_at
+        AND CASE WHEN v.refs && (ARRAY[a.payment_id::text, p.reference] || a.names
+                || ARRAY(SELECT q.payment_id::text FROM paidwatch.payments q WHERE q.reference = ANY (a.names))) THEN NOT k.forced OR v.created_at > a.done_at
             ELSE cardinality(v.refs) = 0 AND v.created_at < a.done_at + interval '3 days'
                 AND v.created_at > CASE WHEN k.forced OR a.strategy = 'http' THEN a.done_at ELSE k.paid_at - interval '5 minutes' END
                 AND NOT EXISTS (

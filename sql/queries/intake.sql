@@ -113,7 +113,8 @@ WITH taken AS MATERIALIZED (
         CROSS JOIN LATERAL (SELECT k.method, k.reference FROM paidwatch.claim k WHERE k.state = 'gap' AND k.user_id = s.user_id OFFSET 0) k
         WHERE s.granted_at IS NOT NULL AND (SELECT true FROM paidwatch.claim g WHERE g.state = 'gap' LIMIT 1)
     ) k
-    WHERE c.method = k.method AND c.reference = k.reference
+    -- Once more: whoever held it may have closed it, and nobody looks at what is closed.
+    WHERE c.method = k.method AND c.reference = k.reference AND c.state = 'gap'
 )
 SELECT (SELECT count(*) FROM taken) AS taken, (SELECT count(*) FROM watched) AS watched, (SELECT count(*) FROM woken) AS woken,
     pg_snapshot_xmax(s.snapshot)::text AS xmax, ARRAY(SELECT x::text FROM pg_snapshot_xip(s.snapshot) AS x) AS xip,

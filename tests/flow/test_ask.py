@@ -158,6 +158,7 @@ class Desk:
             "answer": ("asked_at", "ask_at", "not_before", "answered_at"),
             "delivery": ("due_at",),
             "claim": ("due_at", "opened_at", "grace_until"),
+            "reading": ("at", "made_at"),
         }.items():
             changes = ", ".join(f"{column} = {column} - $1::interval" for column in columns)
             await self.db.execute(f"UPDATE paidwatch.{table} SET {changes}", span)

@@ -328,9 +328,7 @@ def test_a_row_is_read_by_the_shops_word_for_the_method(method: str, kind: Kind)
 
 
 def test_a_configured_method_is_read_by_its_provider() -> None:
-    ours = build(
-        "np", ProviderSettings(kind=Kind.NOWPAYMENTS, methods=("crypto",), order_pattern=r"(\d+)-(.+)-(\d+)")
-    )
+    ours = build("np", ProviderSettings(kind=Kind.NOWPAYMENTS, methods=("crypto",), order_pattern=r"(\d+)-(.+)-(\d+)"))
     payload = {"payment_id": 1, "payment_status": "finished", "order_id": "7-pro-1773480413"}
     assert reader("Crypto", {"np": ours})(payload).plan_id == "pro"
     assert reader("np", {"np": ours})(payload).status is Status.UNKNOWN, "it has other methods"

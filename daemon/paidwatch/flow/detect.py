@@ -177,8 +177,8 @@ class Detect:
         closed = await claims.close(
             session, found.settled, quiet_until=storm.quiet_until(policy, now), rules=policy.rules
         )
-        claimed = await self._activate(session, found.gaps, now)
-        gaps = {key: _new_gap(key, gap, known, policy, claimed) for key, gap in found.gaps.items()}
+        claimed, later = await self._activate(session, found.gaps, now)
+        gaps = {key: _new_gap(key, gap, known, policy, claimed, later.get(key)) for key, gap in found.gaps.items()}
         first = policy.reminders[0] if policy.reminders else None
         told = await claims.open_alerts(session, list(gaps.values()), first_reminder=first)
         asked = await self._questions.want(session, [(*key, None) for key, gap in gaps.items() if _can_be_asked(gap)])
@@ -194,12 +194,15 @@ class Detect:
             await session.rows("tell_feed")
         return _Judged(judged=len(due), told=told, closed=closed, claims=claimed, sent=sent)
 
-    async def _activate(self, session: Session, gaps: Mapping[Key, Gap], now: datetime) -> Claims:
-        """Claim, propose or record what may be granted."""
+    async def _activate(
+        self, session: Session, gaps: Mapping[Key, Gap], now: datetime
+    ) -> tuple[Claims, dict[Key, datetime]]:
+        """Claim, propose or record what may be granted; return that, and when the rest's grace is over."""
         owed = [key for key, gap in gaps.items() if gap.kind in GRANTABLE]
         _, told = await claims.told_facts(session, owed)
         found = [(Known(facts=facts, noticed_at=None), gaps[facts.told]) for facts in told if facts.told is not None]
-        return await self._claimant.consider(session, found, now)
+        later = {it.told: it.grace_until for it in told if it.told is not None and it.grace_until > now}
+        return await self._claimant.consider(session, found, now), later
 
     def _sorted(self, due: Sequence[Due], known: Stories, rules: Rules, now: datetime) -> _Sorted:
         found = _Sorted()
@@ -277,7 +280,7 @@ def judged(key: Key, known: Stories, rules: Rules, now: datetime) -> Verdict:
             assert_never(unreachable)
 
 
-def _new_gap(key: Key, gap: Gap, known: Stories, policy: Policy, claimed: Claims) -> NewGap:
+def _new_gap(key: Key, gap: Gap, known: Stories, policy: Policy, claimed: Claims, later: datetime | None) -> NewGap:
     claim, stream, subject = known.claims.get(key), known.streams.get(key), _subject(key)
     return NewGap(
         key=key,
@@ -289,7 +292,7 @@ def _new_gap(key: Key, gap: Gap, known: Stories, policy: Policy, claimed: Claims
         plan_id=known.plans.get(key),
         amount=None if claim is None else claim.amount,
         currency=None if claim is None else claim.currency,
-        look_at=None if stream is None or stream.last_at is None else stream.last_at + CALM,
+        look_at=later if stream is None or stream.last_at is None else stream.last_at + CALM,
         notes=claimed.notes(subject),
         proposed=subject in claimed.proposed,
     )

@@ -12,6 +12,7 @@ from paidwatch.core.storm import EDIT_EVERY
 from paidwatch.core.webhook import Reading, Status
 from paidwatch.flow.policy import Policy
 from paidwatch.providers import Provider, Reader, Unreadable, parse, reader
+from paidwatch.providers.base import TWO_USERS
 from paidwatch.store import readings
 from paidwatch.store.pool import Database, Session
 from paidwatch.store.readings import Logged, Read
@@ -80,9 +81,15 @@ def _understood(row: Logged, reading: Reading) -> Read:
         reading=reading,
         reference=reference,
         names=tuple(dict.fromkeys(it for it in others if it and it not in {reference, *METHODWIDE})),
-        user_id=row.user_id or reading.user_id,
+        user_id=_user(row, reading),
         handled=row.status.lower() == HANDLED,
     )
+
+
+def _user(row: Logged, reading: Reading) -> str | None:
+    """Return whose money it is; None: nobody says so, or two are named."""
+    named = {user for user in (row.user_id, reading.user_id) if user}
+    return named.pop() if len(named) == 1 and reading.problem != TWO_USERS else None
 
 
 def _read(row: Logged, read: Reader) -> Reading:
