@@ -16,3 +16,6 @@ CREATE INDEX activation_told_names ON paidwatch.activation USING gin (names) WHE
 
 -- Since when there is the money that a webhook tells of: as the order's id says, or else the provider.
 ALTER TABLE paidwatch.reading ADD COLUMN made_at timestamptz;
+
+-- Webhooks that are not yet emptied: each purge begins with the oldest of them.
+CREATE INDEX webhook_whole ON paidwatch.webhook (received_at) WHERE body <> '' OR state <> 'verified';

@@ -112,11 +112,12 @@ WITH meant AS (
     RETURNING a.alert_id, a.revision
 )
 UPDATE paidwatch.delivery x SET
-    due_at = CASE WHEN x.edits THEN coalesce(x.due_at, greatest(now() + $4::interval, x.not_before)) ELSE x.due_at END,
-    told_revision = CASE WHEN x.edits OR x.due_at IS NOT NULL THEN x.told_revision ELSE m.revision END
+    -- One under way is touched as well: whoever records its end waits, and sees that there is more to say.
+    due_at = CASE WHEN x.edits AND x.lease IS NULL THEN coalesce(x.due_at, greatest(now() + $4::interval, x.not_before)) ELSE x.due_at END,
+    told_revision = CASE WHEN x.edits OR x.due_at IS NOT NULL OR x.lease IS NOT NULL THEN x.told_revision ELSE m.revision END
 FROM moved m
-WHERE x.alert_id = m.alert_id AND x.told_revision > 0 AND x.lease IS NULL AND x.dead_at IS NULL AND x.waits_for IS NULL
-RETURNING x.edits;
+WHERE x.alert_id = m.alert_id AND (x.told_revision > 0 OR x.lease IS NOT NULL) AND x.dead_at IS NULL AND x.waits_for IS NULL
+RETURNING x.edits AND x.lease IS NULL AS edits;
 
 -- name: release_asked
 -- Messages that waited for an answer, or for what follows on it, go now; those that wait for more than that stay. $1 payments, $2 and $3

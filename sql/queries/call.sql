@@ -9,10 +9,6 @@ ORDER BY a.due_at LIMIT $1::integer;
 SELECT min(a.due_at) - clock_timestamp() FROM paidwatch.activation a
 WHERE a.due_at IS NOT NULL AND a.strategy = 'http' AND a.state IN ('claimed', 'calling') AND a.activation_id <> ALL ($1::bigint[]);
 
--- name: call_owner
--- What an activation is for: it is locked first, as everywhere. $1 activation.
-SELECT a.payment_id::text AS payment_id, a.method, a.reference FROM paidwatch.activation a WHERE a.activation_id = $1::bigint;
-
 -- name: take_call
 -- Locks an activation that is claimed or being asked for. $1 activation.
 SELECT a.activation_id, a.payment_id::text AS payment_id, a.method, a.reference, a.user_id::text AS user_id, a.state, a.actor, a.reason, a.attempts, a.forced,

@@ -107,10 +107,11 @@ WITH grown AS (
     RETURNING a.alert_id, a.revision
 )
 UPDATE paidwatch.delivery x SET
-    due_at = CASE WHEN x.edits THEN coalesce(x.due_at, greatest(now(), x.told_at + $1::interval, x.not_before)) ELSE x.due_at END,
-    told_revision = CASE WHEN x.edits OR x.due_at IS NOT NULL THEN x.told_revision ELSE g.revision END
+    -- One under way is touched as well: whoever records its end waits, and sees that there is more to say.
+    due_at = CASE WHEN x.edits AND x.lease IS NULL THEN coalesce(x.due_at, greatest(now(), x.told_at + $1::interval, x.not_before)) ELSE x.due_at END,
+    told_revision = CASE WHEN x.edits OR x.due_at IS NOT NULL OR x.lease IS NOT NULL THEN x.told_revision ELSE g.revision END
 FROM grown g
-WHERE x.alert_id = g.alert_id AND x.told_revision > 0 AND x.lease IS NULL AND x.dead_at IS NULL;
+WHERE x.alert_id = g.alert_id AND (x.told_revision > 0 OR x.lease IS NOT NULL) AND x.dead_at IS NULL;
 
 -- name: note_unread
 -- Rows of the log that no trigger told of, or whose end none told of. $1 look-back, $2 whether this is the first look ever: then what is

@@ -127,10 +127,13 @@ SELECT d.delivery_id FROM paidwatch.delivery d WHERE d.bundle_id = $1::bigint AN
 ORDER BY d.delivery_id FOR NO KEY UPDATE;
 
 -- name: record_bundled
--- What a digest told, now that it was taken. $1 delivery of the digest, $2 deliveries, $3 the revision told of each.
-UPDATE paidwatch.delivery d SET told_revision = v.revision, told_at = now(), due_at = CASE WHEN a.revision > v.revision THEN now() END,
+-- What a digest told, now that it was taken; what changed quietly meanwhile is treated as in record_sent. $1 delivery of the digest,
+-- $2 deliveries, $3 the revision told of each, $4 states told, $5 reminders told.
+UPDATE paidwatch.delivery d SET told_at = now(), told_revision = CASE WHEN q.quietly AND NOT d.edits THEN a.revision ELSE v.revision END,
+    due_at = CASE WHEN a.revision > v.revision AND (d.edits OR NOT q.quietly) THEN now() END,
     waits_for = NULL, not_before = NULL, attempts = 0, trying_since = NULL, last_error = NULL
-FROM unnest($2::bigint[], $3::integer[]) AS v (delivery_id, revision), paidwatch.alert a
+FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::integer[]) AS v (delivery_id, revision, state, reminders), paidwatch.alert a,
+    LATERAL (SELECT a.state <> 'resolved' AND a.state = v.state AND a.reminders = v.reminders AS quietly) q
 WHERE d.delivery_id = v.delivery_id AND d.bundle_id = $1::bigint AND d.waits_for IS NOT NULL AND a.alert_id = d.alert_id
 RETURNING d.delivery_id, d.due_at IS NOT NULL AS moved_on;
 

@@ -129,10 +129,11 @@ WITH changed AS (
     RETURNING i.alert_id, i.revision
 )
 UPDATE paidwatch.delivery x SET
-    due_at = CASE WHEN x.edits THEN coalesce(x.due_at, greatest(now(), x.told_at + $2::interval, x.not_before)) ELSE x.due_at END,
-    told_revision = CASE WHEN x.edits OR x.due_at IS NOT NULL THEN x.told_revision ELSE c.revision END
+    -- One under way is touched as well: whoever records its end waits, and sees that there is more to say.
+    due_at = CASE WHEN x.edits AND x.lease IS NULL THEN coalesce(x.due_at, greatest(now(), x.told_at + $2::interval, x.not_before)) ELSE x.due_at END,
+    told_revision = CASE WHEN x.edits OR x.due_at IS NOT NULL OR x.lease IS NOT NULL THEN x.told_revision ELSE c.revision END
 FROM changed c
-WHERE x.alert_id = ANY ($1::bigint[]) AND x.alert_id = c.alert_id AND x.told_revision > 0 AND x.lease IS NULL AND x.dead_at IS NULL;
+WHERE x.alert_id = ANY ($1::bigint[]) AND x.alert_id = c.alert_id AND (x.told_revision > 0 OR x.lease IS NOT NULL) AND x.dead_at IS NULL;
 
 -- name: end_members
 -- Members that are over: a message that can be edited is edited quietly, elsewhere the incident's end speaks for them. $1 alerts that are
@@ -140,9 +141,12 @@ WHERE x.alert_id = ANY ($1::bigint[]) AND x.alert_id = c.alert_id AND x.told_rev
 WITH members AS MATERIALIZED (
     SELECT a.alert_id, a.incident_id FROM paidwatch.alert a WHERE a.alert_id = ANY ($1::bigint[]) AND a.incident_id IS NOT NULL
 ), said AS (
-    UPDATE paidwatch.delivery x SET due_at = CASE WHEN x.edits THEN greatest(now(), x.not_before) END, waits_for = NULL,
-        told_revision = CASE WHEN x.edits THEN x.told_revision ELSE (SELECT a.revision FROM paidwatch.alert a WHERE a.alert_id = x.alert_id) END
-    WHERE x.alert_id = ANY (ARRAY(SELECT m.alert_id FROM members m)) AND x.told_revision > 0 AND x.lease IS NULL AND x.bundle_id IS NULL
+    UPDATE paidwatch.delivery x SET
+        due_at = CASE WHEN x.lease IS NOT NULL THEN x.due_at WHEN x.edits THEN greatest(now(), x.not_before) END,
+        waits_for = CASE WHEN x.lease IS NOT NULL THEN x.waits_for END,
+        told_revision = CASE WHEN x.edits OR x.lease IS NOT NULL THEN x.told_revision
+            ELSE (SELECT a.revision FROM paidwatch.alert a WHERE a.alert_id = x.alert_id) END
+    WHERE x.alert_id = ANY (ARRAY(SELECT m.alert_id FROM members m)) AND (x.told_revision > 0 OR x.lease IS NOT NULL) AND x.bundle_id IS NULL
         AND (x.waits_for IS NULL OR NOT x.edits)
 )
 SELECT DISTINCT m.incident_id FROM members m;
@@ -167,10 +171,11 @@ WITH empty AS MATERIALIZED (
     INSERT INTO paidwatch.alert_history (alert_id, what) SELECT e.alert_id, 'resolved' FROM ended e
 ), told AS (
     UPDATE paidwatch.delivery x SET
-        due_at = CASE WHEN e.severity = 'low' AND NOT x.edits AND $3::timestamptz IS NOT NULL THEN $3::timestamptz
+        due_at = CASE WHEN x.lease IS NOT NULL THEN x.due_at
+                      WHEN e.severity = 'low' AND NOT x.edits AND $3::timestamptz IS NOT NULL THEN $3::timestamptz
                       ELSE greatest(now(), x.not_before, CASE WHEN x.edits THEN x.told_at + $2::interval END) END,
-        waits_for = CASE WHEN e.severity = 'low' AND NOT x.edits AND $3::timestamptz IS NOT NULL THEN 'quiet' END
+        waits_for = CASE WHEN e.severity = 'low' AND NOT x.edits AND $3::timestamptz IS NOT NULL AND x.lease IS NULL THEN 'quiet' END
     FROM ended e
-    WHERE x.alert_id = ANY ($1::bigint[]) AND x.alert_id = e.alert_id AND x.told_revision > 0 AND x.lease IS NULL AND x.waits_for IS NULL
+    WHERE x.alert_id = ANY ($1::bigint[]) AND x.alert_id = e.alert_id AND (x.told_revision > 0 OR x.lease IS NOT NULL) AND x.waits_for IS NULL
 )
 SELECT e.alert_id FROM ended e;

@@ -51,16 +51,25 @@ UPDATE paidwatch.webhook w SET unlogged = false FROM told t WHERE w.webhook_id =
 
 -- name: unsettled_webhooks
 -- Webhooks of which nothing was made for longer than $1, and those that the application's log knows nothing of: locked for the one
--- who settles them. $2 most, $3 the webhook behind which to look.
+-- who settles them. $2 most, $3 the webhook behind which to look, $4 bytes of bodies behind which none is begun.
 SELECT w.webhook_id, w.provider, w.received_at, w.body, w.headers, w.state, w.signature, w.problem, w.log_id, w.forward_state, w.last_error,
     w.forwarded_at
 FROM paidwatch.webhook w
 WHERE w.webhook_id IN (
-    SELECT r.webhook_id FROM paidwatch.webhook r WHERE r.state = 'received' AND r.received_at < now() - $1::interval
-        AND r.webhook_id > $3::bigint
-    UNION ALL
-    SELECT u.webhook_id FROM paidwatch.webhook u WHERE u.unlogged AND u.webhook_id > $3::bigint
-    ORDER BY 1 LIMIT $2::integer)
+    SELECT k.webhook_id FROM (
+        SELECT l.webhook_id, sum(l.size) OVER (ORDER BY l.webhook_id) - l.size AS before
+        FROM (
+            SELECT f.webhook_id, (SELECT octet_length(b.body) FROM paidwatch.webhook b WHERE b.webhook_id = f.webhook_id) AS size
+            FROM (
+                SELECT r.webhook_id FROM paidwatch.webhook r WHERE r.state = 'received' AND r.received_at < now() - $1::interval
+                    AND r.webhook_id > $3::bigint
+                UNION ALL
+                SELECT u.webhook_id FROM paidwatch.webhook u WHERE u.unlogged AND u.webhook_id > $3::bigint
+                ORDER BY 1 LIMIT $2::integer
+            ) f
+        ) l
+    ) k
+    WHERE k.before < $4::integer)
 ORDER BY w.webhook_id FOR UPDATE OF w SKIP LOCKED;
 
 -- name: claim_forwards
@@ -225,12 +234,16 @@ UPDATE paidwatch.forward_target SET not_before = NULL WHERE provider = ANY ($1::
 -- name: purge_webhooks
 -- Removes webhooks that were received longer ago than $1 and are not to be passed on any more, at most $2; returns how many. Of one that was
 -- believed a row without body and headers stays for 90 days more, so that a late repeat, or whoever has a copy of it, does nothing: not
--- every signature has a time in it. The newest first, so that what was emptied before is passed over once and not for each batch.
+-- every signature has a time in it.
 WITH old AS MATERIALIZED (
     SELECT w.webhook_id, w.state = 'verified' AND w.received_at >= now() - $1::interval - interval '90 days' AS stays FROM paidwatch.webhook w
-    WHERE w.received_at < now() - $1::interval AND w.forward_state <> 'due'
-        AND (w.body <> '' OR w.state <> 'verified' OR w.received_at < now() - $1::interval - interval '90 days')
-    ORDER BY w.received_at DESC LIMIT $2::integer FOR UPDATE SKIP LOCKED
+    WHERE w.forward_state <> 'due' AND w.webhook_id = ANY (ARRAY(
+        (SELECT k.webhook_id FROM paidwatch.webhook k WHERE (k.body <> '' OR k.state <> 'verified') AND k.received_at < now() - $1::interval
+            AND k.forward_state <> 'due' ORDER BY k.received_at LIMIT $2::integer)
+        UNION (SELECT k.webhook_id FROM paidwatch.webhook k WHERE k.received_at < now() - $1::interval - interval '90 days'
+            AND k.forward_state <> 'due' ORDER BY k.received_at LIMIT $2::integer)
+        LIMIT $2::integer))
+    FOR UPDATE SKIP LOCKED
 ), emptied AS (
     UPDATE paidwatch.webhook w SET body = '', headers = '[]', last_error = NULL, unlogged = false,
         forward_state = CASE w.forward_state WHEN 'dead' THEN 'none' ELSE w.forward_state END

@@ -15,10 +15,11 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from paidwatch.clock import SystemClock
-from paidwatch.core.answer import Trouble
+from paidwatch.core.answer import Answer, Trouble
 from paidwatch.core.guards import Mode, Reason
 from paidwatch.core.render import render
 from paidwatch.core.routing import Routing
+from paidwatch.core.webhook import Status as Money
 from paidwatch.flow import storm
 from paidwatch.flow.ask import AT_ONCE, Ask, Questions
 from paidwatch.flow.claim import Claimant
@@ -32,9 +33,11 @@ from paidwatch.ops.status import Status
 from paidwatch.outbound import Limits, open_session
 from paidwatch.ports import ProviderApi, Receipt
 from paidwatch.providers.api_nowpayments import NowPaymentsApi
-from paidwatch.store import answers, ledger, outbox
+from paidwatch.store import answers, channels, ledger, outbox
+from paidwatch.store.channels import Wait
 from paidwatch.store.connect import Target, connect
 from paidwatch.store.inbox import SESSION, Inbox
+from paidwatch.store.outbox import Attempt, Due
 from paidwatch.store.pool import BY_KEY, Session
 from paidwatch.store.pool import Database as Pool
 from paidwatch.store.statements import Statements
@@ -52,6 +55,7 @@ TAKEN = {CHAT: {"message_id": "1"}, MAIL: {"message_id": "1", "subject": "s"}, H
 KEY = "c4nary-api-key"
 REFERENCE = "5524759814"
 MINUTE = timedelta(minutes=1)
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 SHORT = Limits(total=timedelta(milliseconds=300), connect=timedelta(milliseconds=200))
 NOT_CORROBORATED, CONTRADICTED = Reason.NOT_CORROBORATED.value, Reason.CONTRADICTED.value
 
@@ -192,9 +196,8 @@ class Desk:
         if meanwhile is not None:
             await meanwhile()
         for channel, due in sent.items():
-            receipt = Receipt(reference=TAKEN[channel], code="200", size=1)
             for one in due:
-                assert await self.pool.write(partial(outbox.record_sent, due=one, receipt=receipt)) is not None
+                assert await self.pool.write(partial(outbox.record_sent, due=one, receipt=taken(channel))) is not None
         return {
             name: [_about_provider(render(one.story, now=one.now)) for one in due] for name, due in sent.items() if due
         }
@@ -205,6 +208,11 @@ class Desk:
     async def row(self, reference: str = REFERENCE) -> Any:
         (row,) = await self.db.fetch("SELECT * FROM paidwatch.answer WHERE reference = $1", reference)
         return row
+
+
+def taken(channel: str) -> Receipt:
+    """Return what a channel says that took a message."""
+    return Receipt(reference=TAKEN[channel], code="200", size=1)
 
 
 def _about_provider(notice: Any) -> list[str]:
@@ -762,3 +770,64 @@ async def test_the_daemon_edits_what_it_said_before_the_answer(watched: Database
     (message,) = chat.messages.values()
     assert PAID in json.dumps(message)
     assert [PAID in json.dumps(it.body) for it in told.told] == [False], "said again where nothing can be edited"
+
+
+async def test_an_answer_that_comes_while_a_message_is_recorded_is_told_and_not_mismatched(everywhere: Desk) -> None:
+    """Either transaction waits for the other one, so none of them misses what the other wrote."""
+    desk = everywhere
+    await desk.paid()
+    await desk.decide.tick()
+    await desk.pass_by(answers.HOLD)
+    sent = {
+        channel: await desk.pool.write(partial(outbox.claim, channel=channel, lease="l", span=MINUTE, most=100))
+        for channel in TAKEN
+    }
+    (row,) = await desk.db.fetch("SELECT * FROM paidwatch.answer")
+    answer = Answer(status=Money.PAID, said="finished", amount=None, currency=None, at=row["wanted_at"])
+
+    async def slow(session: Session) -> None:
+        await answers.record(session, ("nowpayments", REFERENCE), answer, moving=False)
+        for channel, due in sent.items():
+            for one in due:
+                tasks.start_soon(desk.pool.write, partial(recorded, one=one, channel=channel))
+        while await desk.db.fetchval(WAITING) < len(sent):
+            await anyio.lowlevel.checkpoint()
+
+    async def recorded(session: Session, one: Due, channel: str) -> None:
+        attempt = Attempt(
+            delivery_id=one.delivery_id, revision=one.revision, word="new", took=SHORT.total, result="sent", code="200"
+        )
+        await outbox.record_attempt(session, attempt)
+        await outbox.record_sent(session, one, taken(channel))
+
+    async with anyio.create_task_group() as tasks:
+        await desk.pool.write(slow)
+    assert await forgotten(desk) == 0
+    assert set(await desk.deliver()) == {CHAT}
+
+
+async def test_an_answer_that_comes_while_a_digest_is_under_way_is_not_told_story_by_story(everywhere: Desk) -> None:
+    desk = everywhere
+    references = [REFERENCE, "5524759815", "5524759816"]
+    for reference in references:
+        await desk.paid(reference)
+    await desk.decide.tick()
+    await desk.pass_by(answers.HOLD)
+    await desk.db.execute("UPDATE paidwatch.delivery SET waits_for = 'held' WHERE channel = $1", MAIL)
+    chat = partial(outbox.claim, channel=CHAT, lease="l", span=MINUTE, most=100)
+    mail = partial(outbox.claim, channel=MAIL, lease="l", span=MINUTE, most=100)
+    for one in await desk.pool.write(chat):
+        await desk.pool.write(
+            partial(outbox.record_sent, due=one, receipt=Receipt(reference=TAKEN[CHAT], code="200", size=1))
+        )
+    await desk.pool.write(lambda session: channels.gather(session, MAIL, Wait.HELD))
+    (digest,) = await desk.pool.write(mail)
+    assert len(digest.members) == len(references)
+    for reference in references:
+        desk.says(reference=reference)
+    await desk.ask.run_due()
+    await desk.decide.tick()
+    await desk.pool.write(
+        partial(outbox.record_sent, due=digest, receipt=Receipt(reference=TAKEN[MAIL], code="200", size=1))
+    )
+    assert await desk.pool.write(mail) == []

@@ -37,7 +37,8 @@ def shape() -> str:
 async def says_paid(desk: Desk, method: str, reference: str) -> None:
     """The provider has said that it is paid."""
     await desk.db.execute(
-        "INSERT INTO paidwatch.answer (method, reference, provider, status, said, amount, currency, asked_at, answered_at)"
+        "INSERT INTO paidwatch.answer"
+        " (method, reference, provider, status, said, amount, currency, asked_at, answered_at)"
         " VALUES ($1, $2, $1, 'paid', 'paid', 14.99, 'USD', now(), now())",
         method,
         reference,
@@ -191,7 +192,7 @@ async def test_intake_wakes_no_story_that_was_closed_under_its_hands(machine: De
     """What is closed is looked at by nobody: a moment at which it is due would be one for ever."""
     user = await orphaned(machine)
     await shop.activate(machine.db, user)
-    close = "UPDATE paidwatch.claim SET state = 'closed', outcome = 'activated', closed_at = now(), kind = NULL, due_at = NULL"
+    close = "UPDATE paidwatch.claim SET state = 'closed', outcome = 'activated', closed_at = now(), due_at = NULL"
 
     async def hold(session: Session) -> None:
         await session.connection.execute(f"{close} WHERE reference = $1", REFERENCE)

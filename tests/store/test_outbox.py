@@ -182,7 +182,7 @@ async def test_a_digest_is_told_with_its_stories_in_one_transaction(watched: Dat
     )
     [due] = await claim(pool)
     assert (due.story.kind, due.story.members_total, len(due.members)) == ("morning", 3, 3)
-    await watched.execute("UPDATE paidwatch.alert SET revision = 2 WHERE alert_id = $1", numbers[0])
+    await watched.execute("UPDATE paidwatch.alert SET revision = 2, reminders = 1 WHERE alert_id = $1", numbers[0])
     told = await pool.write(lambda session: outbox.record_sent(session, due, TAKEN))
     assert told is not None
     assert told.moved_on, "one of them changed meanwhile"

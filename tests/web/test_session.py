@@ -485,3 +485,27 @@ async def test_hints_alone_keep_no_connection_open(
         with anyio.fail_after(15):
             while await connections(watched):
                 await watched.execute("NOTIFY paidwatch_customers")
+
+
+@pytest.mark.parametrize("shape", ["F"])
+async def test_a_number_that_becomes_known_while_its_customer_waits_was_no_guess(
+    watched: Database, served: Pages, start: Start
+) -> None:
+    """They are back before the first webhook; more of them than may guess, behind one address."""
+    async with start({"grace": {"default": "1h"}}) as daemon:
+        await daemon.ready()
+        for number in range(GUESSES.burst + 1):
+            reference = str(5745450000 + number)
+            async with served.client.get(f"/v1/session/{reference}/events") as answer:
+                assert answer.status == 200, number
+                seen = b""
+                with anyio.fail_after(20):
+                    while b"unknown" not in seen:
+                        seen += await answer.content.readany()
+                    user = await shop.add_user(watched)
+                    payment = await shop.add_payment(watched, user, reference=reference)
+                    await shop.complete(watched, payment)
+                    while b"paid_activating" not in seen:
+                        seen += await answer.content.readany()
+                    await shop.activate(watched, user, payment=payment)
+                    assert b"paid_active" in await answer.content.read()

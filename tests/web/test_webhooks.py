@@ -393,3 +393,21 @@ async def test_one_that_nobody_can_read_stops_nothing(watched: Database, monkeyp
             ("verified", ""),
             ("verified", ""),
         ]
+
+
+@pytest.mark.parametrize("shape", ["F"])
+async def test_a_row_that_is_refused_for_good_makes_no_other_late(
+    watched: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two tries of the refused one there may be a minute; whoever comes meanwhile is logged at once."""
+    monkeypatch.setattr("paidwatch.flow.receive.LOG_PAUSE", timedelta(hours=1))
+    monkeypatch.setattr("paidwatch.flow.receive.LONGEST_PAUSE", timedelta(hours=1))
+    await keep_and_leave(watched, [1])
+    await refuse(watched, "public.webhook_logs", "payment_id", [1])
+    async with serving(watched) as desk:
+        while [state for (state,) in await desk.kept("state")] != ["verified"]:
+            await anyio.lowlevel.checkpoint()
+        assert await desk.send(payment(5000)) == 200
+        with within(20):
+            while not await desk.logged("payment_id"):
+                await anyio.lowlevel.checkpoint()

@@ -151,7 +151,7 @@ class Provider(Section):
     api_url: Url = ""
     """Address of the provider's API, where it is not the usual one."""
     methods: Words = ()
-    """Payment methods of the payments table that come through this provider; webhooks are logged under the first; empty: NAME."""
+    """Payment methods of the payments table for this provider; webhooks are logged under the first; empty: NAME."""
     order_pattern: OrderPattern = DEFAULT_PATTERN
     """Regular expression that takes order ids apart, with the groups `user`, `plan` and `time`."""
     forward_to: Url = ""

@@ -313,7 +313,9 @@ class Receive:
                 if failures == 2:  # noqa: PLR2004  the first time it may have been a lock
                     self._leave(done.failed, done.count)
                 pause = min(LOG_PAUSE * (1 << min(failures - 1, 6)), LONGEST_PAUSE)
-                self._log_again = self._clock.monotonic() + pause
+                if not done.count:
+                    # Nothing could even be looked at; a row that is refused holds up no others.
+                    self._log_again = self._clock.monotonic() + pause
                 await self._clock.sleep(pause)  # and no ring: every webhook that comes meanwhile rings
                 continue
             self._log_again = None
@@ -325,7 +327,7 @@ class Receive:
             after = after if done.count else 0  # at the end, back to what was refused
 
     async def _finish_batch(self, session: Session, *, after: int) -> Finished:
-        found = await webhooks.unsettled(session, older=OLD, after=after, most=BATCH)
+        found = await webhooks.unsettled(session, older=OLD, after=after, most=BATCH, size=BATCH_BYTES)
         return await settling.finish(session, found, self._sources())
 
     def _is_doubted(self, client: str) -> bool:

@@ -52,7 +52,7 @@ async def next_due(session: Session, *, apart_from: Sequence[int]) -> timedelta 
 
 async def take(session: Session, activation_id: int) -> Taken | None:
     """Lock subject and activation; None if it has ended, or is none over HTTP."""
-    owner = await session.row("call_owner", activation_id)
+    owner = await session.row("activation_subject", activation_id)
     if owner is None:
         return None
     await subjects.lock(session, subjects.of(owner))

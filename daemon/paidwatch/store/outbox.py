@@ -28,6 +28,8 @@ class Member:
 
     delivery_id: int
     revision: int
+    state: str
+    reminders: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +84,12 @@ async def claim(
     members: defaultdict[int, list[tuple[Member, Story]]] = defaultdict(list)
     for row in rows:
         if row["member_of"] is not None:
-            member = Member(delivery_id=row["delivery_id"], revision=row["revision"])
+            member = Member(
+                delivery_id=row["delivery_id"],
+                revision=row["revision"],
+                state=row["state"],
+                reminders=row["reminders"],
+            )
             members[row["member_of"]].append((member, _story(row, grouped, mode)))
     return [
         _due(row, lease, _story(row, grouped, mode), members[row["delivery_id"]])
@@ -129,6 +136,8 @@ async def record_sent(session: Session, due: Due, receipt: Receipt) -> Told | No
             due.delivery_id,
             [member.delivery_id for member in due.members],
             [member.revision for member in due.members],
+            [member.state for member in due.members],
+            [member.reminders for member in due.members],
         )
         moved_on = moved_on or any(member["moved_on"] for member in told)
     return Told(opened_at=row["opened_at"], moved_on=moved_on, down=row["down"])

@@ -186,9 +186,12 @@ async def mark_unlogged(session: Session, webhooks: Sequence[int]) -> None:
         await session.rows("mark_unlogged", list(webhooks))
 
 
-async def unsettled(session: Session, *, older: timedelta, after: int, most: int) -> list[Unsettled]:
-    """Lock and return webhooks that something is still to be made of, from the one `after` on, in their order."""
-    rows = await session.rows("unsettled_webhooks", older, most, after)
+async def unsettled(session: Session, *, older: timedelta, after: int, most: int, size: int) -> list[Unsettled]:
+    """Lock and return webhooks that something is still to be made of, from the one `after` on, in their order.
+
+    As many as have bodies of `size` bytes together, and one at least.
+    """
+    rows = await session.rows("unsettled_webhooks", older, most, after, size)
     return [
         Unsettled(
             webhook_id=row["webhook_id"],

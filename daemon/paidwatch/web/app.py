@@ -32,8 +32,8 @@ PUBLIC = frozenset(
 
 _BODY_LIMIT = 1024 * 1024
 """Bytes of a request's body; providers send a few kilobytes."""
-_BACKLOG = 1024
-"""Connections that the kernel holds until we get to them; it may have a lower limit of its own."""
+_BACKLOG = 128
+"""Connections that the kernel holds, and that are accepted at once, before any of them is counted: few against all."""
 _LAST_REQUESTS = timedelta(seconds=2)
 """How long requests under way may still take once the server is cancelled."""
 _RELEASE = timedelta(seconds=10)

@@ -175,7 +175,7 @@ class Streams:
             if sight.next_poll is not None or sight.state.value != heard:
                 response = self._response()
                 await response.prepare(request)
-                await self._tell(request, response, following, sight, heard)
+                await self._tell(request, response, following, wanted, sight, heard)
         return response
 
     @contextmanager
@@ -192,7 +192,13 @@ class Streams:
             self._door.streams(len(self._open))
 
     async def _tell(
-        self, request: web.Request, response: web.StreamResponse, following: Following, first: Sight, heard: str
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        following: Following,
+        wanted: Asked,
+        first: Sight,
+        heard: str,
     ) -> None:
         sight: Sight | None = first
         told, data = heard, self._retry()
@@ -204,6 +210,8 @@ class Streams:
                 if not await self._write(request, response, data) or (sight is not None and sight.next_poll is None):
                     return
                 sight = await following.news(self._limits.heartbeat)
+                if sight is not None:
+                    self._door.told(request, wanted, sight)
                 data = b": \n\n" if sight is None else b""
 
     def _retry(self) -> bytes:
