@@ -15,11 +15,10 @@ from urllib.request import Request, urlopen
 import pytest
 
 from paidwatch.ops.demo import Demo, Plan
-from paidwatch.ops.demo_chat import Shown
 from paidwatch.ops.demo_pages import Course
 from paidwatch.ops.demo_program import environment
-from paidwatch.ops.demo_story import Voice
 from tests.support.daemon import ENVIRONMENT
+from tests.support.site import Silent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs pidfd and the parent-death signal")
 LISTENING = "paidwatch  listening"
@@ -136,19 +135,6 @@ def test_interrupted_twice_it_ends_at_once_whatever_a_visitor_has_begun(place: P
     await_end(handles)
     assert "Traceback" not in showing.said
     assert list(place.iterdir()) == []
-
-
-class Silent:
-    """Hears the narration."""
-
-    def __init__(self) -> None:
-        self.bad: list[str] = []
-
-    def say(self, voice: Voice, text: str) -> None:
-        if voice is Voice.BAD:
-            self.bad.append(text)
-
-    def show(self, shown: Shown) -> None: ...
 
 
 @pytest.mark.thorough

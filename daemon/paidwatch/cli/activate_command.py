@@ -203,7 +203,10 @@ def _known(facts: Facts, verdict: Verdict, now: datetime) -> Iterator[tuple[str,
     if payment is not None:
         paid = f"paid {span(now - facts.paid_at)} ago ({stamp(facts.paid_at)})"
         bought = f"{payment.plan_id or 'no plan'}, {money(payment.amount, payment.currency)}"
-        yield "payment", f"{facts.subject}: {bought} by {payment.method or NOTHING}, {payment.status or NOTHING}, {paid}"
+        yield (
+            "payment",
+            f"{facts.subject}: {bought} by {payment.method or NOTHING}, {payment.status or NOTHING}, {paid}",
+        )
     match verdict:
         case Gap(kind=kind, cause=cause):
             yield "verdict", f"{kind.value}: {cause}"

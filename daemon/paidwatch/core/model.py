@@ -85,6 +85,17 @@ class Subject:
     method: str | None = None
     reference: str | None = None
 
+    @classmethod
+    def of_story(cls, key: tuple[str, str]) -> "Subject":
+        """Return what the story of webhooks under this method and reference is about."""
+        method, reference = key
+        return cls(method=method, reference=reference)
+
+    @property
+    def story(self) -> tuple[str, str]:
+        """Return method and reference of the story of webhooks that tells of it."""
+        return self.method or "", self.reference or ""
+
     def __str__(self) -> str:
         """Return it for people and logs: the row's key, or method and reference."""
         return self.payment_id if self.payment_id is not None else f"{self.method} {self.reference}"
@@ -216,10 +227,7 @@ class Facts:
     @property
     def subject(self) -> Subject:
         """Return what an activation of it is filed under."""
-        if self.told is None:
-            return Subject(payment_id=self.payment_id)
-        method, reference = self.told
-        return Subject(method=method, reference=reference)
+        return Subject(payment_id=self.payment_id) if self.told is None else Subject.of_story(self.told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -186,7 +186,7 @@ class Detect:
         await storm.announce(session, fresh, policy, now)
         await alerts.break_acks(session, [one.alert_id for one in fresh])
         sent = await _remind(session, [one.alert_id for one in told if not one.fresh], now, policy)
-        standing = [one.key for one in told if not one.fresh and not claimed.has(_subject(one.key))]
+        standing = [one.key for one in told if not one.fresh and not claimed.has(Subject.of_story(one.key))]
         sent += await answers.release(session, keys=standing) if standing else False
         if told or closed:
             self._metrics.gaps_open(await watches.open_by_kind(session))
@@ -281,7 +281,7 @@ def judged(key: Key, known: Stories, rules: Rules, now: datetime) -> Verdict:
 
 
 def _new_gap(key: Key, gap: Gap, known: Stories, policy: Policy, claimed: Claims, later: datetime | None) -> NewGap:
-    claim, stream, subject = known.claims.get(key), known.streams.get(key), _subject(key)
+    claim, stream, subject = known.claims.get(key), known.streams.get(key), Subject.of_story(key)
     return NewGap(
         key=key,
         kind=gap.kind,
@@ -298,11 +298,6 @@ def _new_gap(key: Key, gap: Gap, known: Stories, policy: Policy, claimed: Claims
     )
 
 
-def _subject(key: Key) -> Subject:
-    method, reference = key
-    return Subject(method=method, reference=reference)
-
-
 def _can_be_asked(gap: NewGap) -> bool:
     """Say whether it is about one payment of a provider."""
     return bool(reference_of(gap.key[1])) and gap.key[1] not in METHODWIDE
@@ -314,7 +309,7 @@ def _fresh(alert: Told, gap: NewGap, claimed: Claims, asked: frozenset[Key]) -> 
         alert_id=alert.alert_id,
         about=about,
         error_class=gap.cause,
-        claimed=claimed.has(_subject(alert.key)),
+        claimed=claimed.has(Subject.of_story(alert.key)),
         asked=alert.key in asked,
     )
 

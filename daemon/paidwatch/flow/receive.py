@@ -313,8 +313,7 @@ class Receive:
                 if failures == 2:  # noqa: PLR2004  the first time it may have been a lock
                     self._leave(done.failed, done.count)
                 pause = min(LOG_PAUSE * (1 << min(failures - 1, 6)), LONGEST_PAUSE)
-                if not done.count:
-                    # Nothing could even be looked at; a row that is refused holds up no others.
+                if not done.count:  # nothing could even be looked at; a row that is refused holds up no others
                     self._log_again = self._clock.monotonic() + pause
                 await self._clock.sleep(pause)  # and no ring: every webhook that comes meanwhile rings
                 continue
@@ -322,8 +321,7 @@ class Receive:
             if not done.count and not after:
                 if failures:
                     self._log.info("webhook.finished", "what was left of webhooks is settled")
-                failures, wait = 0, OLD if self._leaves else None
-                self._leaves = False
+                failures, wait, self._leaves = 0, OLD if self._leaves else None, False
             after = after if done.count else 0  # at the end, back to what was refused
 
     async def _finish_batch(self, session: Session, *, after: int) -> Finished:

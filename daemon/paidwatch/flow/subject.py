@@ -19,7 +19,7 @@ async def known(session: Session, subject: Subject, policy: Policy) -> tuple[dat
     if subject.payment_id is not None:
         at, found = await watches.facts_of(session, [subject.payment_id], policy.graces())
         return at, found[0], verdict.judge(found[0].facts, policy.rules, at)
-    key = _key(subject)
+    key = subject.story
     now, told = await claims.told_facts(session, [key])
     story = (await claims.facts(session, [key])).claims.get(key)
     if now is None or story is None:
@@ -33,7 +33,7 @@ async def look_again(session: Session, subject: Subject, at: datetime) -> None:
     if subject.payment_id is not None:
         await watches.postpone(session, {subject.payment_id: at})
     else:
-        await claims.postpone(session, {_key(subject): at})
+        await claims.postpone(session, {subject.story: at})
 
 
 async def close(
@@ -43,8 +43,4 @@ async def close(
     if subject.payment_id is not None:
         await watches.close_watches(session, {subject.payment_id: (outcome.value, at)}, quiet_until=quiet_until)
     else:
-        await claims.close(session, {_key(subject): outcome.value}, quiet_until=quiet_until)
-
-
-def _key(subject: Subject) -> claims.Key:
-    return subject.method or "", subject.reference or ""
+        await claims.close(session, {subject.story: outcome.value}, quiet_until=quiet_until)
