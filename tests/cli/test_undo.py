@@ -158,15 +158,18 @@ async def test_only_what_was_done_can_be_undone(watched: Database, hands: Hands,
     for state, why in (
         ("shadow", "it was a shadow and wrote nothing"),
         ("refused", "it was refused and wrote nothing"),
-        ("failed", "it was failed and wrote nothing"),
+        ("failed", "it failed and wrote nothing"),
+        ("failed over http", "it failed: the application was asked, and its tables did not show that it did anything"),
         ("claimed", "it is not done yet"),
     ):
+        word, _, strategy = state.partition(" over ")
         number = await watched.fetchval(
             "INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, version, after)"
-            " VALUES ($1, $2, $3, 'sql', 'auto', '0', '{}') RETURNING activation_id",
+            " VALUES ($1, $2, $3, $4, 'auto', '0', '{}') RETURNING activation_id",
             payment,
             user,
-            state,
+            word,
+            strategy or "sql",
         )
         await refused(watched, hands, number, why)
     await refused(watched, hands, 999, "there is no activation 999")

@@ -164,6 +164,10 @@ def _not_done(written: Written) -> str:
             if not image(written.after) or lacking:
                 return "the ledger does not know what was there before it"
             return ""
+        case "failed" if written.strategy == "http":
+            return "it failed: the application was asked, and its tables did not show that it did anything"
+        case "failed":
+            return "it failed and wrote nothing"
         case _:
             return f"it was {written.state} and wrote nothing"
 
