@@ -149,27 +149,28 @@ async def _consider(session: Session, activation_id: int) -> Takeback:
     return Takeback(written=written, present=present, changes=changes, refusal=refusal)
 
 
+_NOTHING_DONE: Final = {
+    "shadow": "it was a shadow and wrote nothing",
+    "refused": "it was refused and wrote nothing",
+    "failed": "it failed and wrote nothing",
+    "claimed": "it is not done yet",
+    "calling": "it is not done yet",
+}
+_UNSEEN: Final = "it failed: the application was asked, and its tables did not show that it did anything"
+
+
 def _not_done(written: Written) -> str:
     """Say why what is not done cannot be undone; empty: it is done, and its images are known."""
-    match written.state:
-        case "undone":
-            when = f" at {written.undone_at:%Y-%m-%d %H:%M:%S} UTC" if written.undone_at else ""
-            return f"it was undone before, by {written.undone_by or 'somebody'}{when}"
-        case "shadow":
-            return "it was a shadow and wrote nothing"
-        case "claimed" | "calling":
-            return "it is not done yet"
-        case "done":
-            lacking = set(image(written.after)) - set(image(written.before))
-            if not image(written.after) or lacking:
-                return "the ledger does not know what was there before it"
-            return ""
-        case "failed" if written.strategy == "http":
-            return "it failed: the application was asked, and its tables did not show that it did anything"
-        case "failed":
-            return "it failed and wrote nothing"
-        case _:
-            return f"it was {written.state} and wrote nothing"
+    if written.state == "undone":
+        when = f" at {written.undone_at:%Y-%m-%d %H:%M:%S} UTC" if written.undone_at else ""
+        return f"it was undone before, by {written.undone_by or 'somebody'}{when}"
+    if written.state == "failed" and written.strategy == "http":
+        return _UNSEEN
+    if written.state != "done":
+        return _NOTHING_DONE.get(written.state, f"it is {written.state}")
+    lacking = set(image(written.after)) - set(image(written.before))
+    known = image(written.after) and not lacking
+    return "" if known else "the ledger does not know what was there before it"
 
 
 def refused(found: Takeback) -> Refused:
