@@ -74,7 +74,7 @@ SELECT s.id::text, w.state, p.payment_id IS NOT NULL, c.user_id::text, coalesce(
     c.paid_at, c.grace_until, w.touched_at, w.noticed_at, coalesce(w.reversed_at, CASE WHEN p.phase = 'reversed' THEN c.paid_at END), w.settled_at,
     paidwatch.readable(e.activated_at), paidwatch.readable(e.granted_at), paidwatch.readable(e.failed_at), e.failed_reason,
     paidwatch.readable(e.acted_at), e.act,
-    -- For this row, or for what webhooks told of before there was this row.
+    -- For this row (in the words of its index, and done), or for what webhooks told of before there was this row.
     coalesce((SELECT a.done_at FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state IN ('claimed', 'calling', 'done') AND a.state NOT IN ('claimed', 'calling')),
         (SELECT max(a.done_at) FROM paidwatch.activation a WHERE a.names @> ARRAY[p.reference] AND a.reference IS NOT NULL AND a.state = 'done')),
     coalesce((SELECT max(a.undone_at) FROM paidwatch.activation a WHERE a.payment_id = s.id AND a.state = 'undone'),

@@ -44,7 +44,8 @@ SAME = Course(
         ({"paid_until": None, "paid_until_watched": False}, True),
         *(({"outcome": outcome}, False) for outcome in (Outcome.REVERSED, Outcome.LEFT, Outcome.GONE, Outcome.ENDED)),
         *(({"outcome": outcome}, False) for outcome in (Outcome.DISMISSED, Outcome.ADMIN, Outcome.NOTHING_PAID)),
-        *(({"outcome": outcome}, None) for outcome in (Outcome.SUPERSEDED, Outcome.EXPIRED, Outcome.BASELINE)),
+        *(({"outcome": outcome}, None) for outcome in (Outcome.SUPERSEDED, Outcome.EXPIRED, Outcome.FOLLOWED)),
+        ({"outcome": Outcome.BASELINE}, None),
     ],
 )
 def test_what_happened_says_whether_it_would_have_been_right(course: dict[str, Any], *, was_right: bool | None) -> None:

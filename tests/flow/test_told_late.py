@@ -231,3 +231,30 @@ async def test_a_silence_that_waits_is_not_due_for_its_reminder(machine: Desk) -
     assert await db.fetchval("SELECT state FROM paidwatch.claim") == "gap"
     waits = await machine.pool.read(lambda session: session.one("next_alarm"))
     assert waits["detect"] > MINUTE
+
+
+@pytest.mark.parametrize("state", ["claimed", "calling"])
+async def test_what_is_being_activated_under_one_name_is_not_claimed_under_another(machine: Desk, state: str) -> None:
+    user = await orphaned(machine)
+    row = Subject(payment_id=await machine.paid(reference=REFERENCE, owner=user))
+
+    async def claim(session: Session, subject: Subject) -> int | None:
+        await subjects.lock(session, subject)
+        return await ledger.claim(session, subject=subject, user_id=str(user), actor="cli:ann", reason="", guards=())
+
+    assert await machine.pool.write(lambda session: claim(session, TOLD)) is not None
+    await machine.db.execute("UPDATE paidwatch.activation SET state = $1", state)
+    assert await machine.pool.write(lambda session: claim(session, row)) is None
+
+
+async def test_the_message_of_what_was_claimed_waits_for_its_end(machine: Desk) -> None:
+    """The provider has answered before: the gap is found and claimed in one transaction."""
+    await says_paid(machine, "nowpayments", REFERENCE)
+    user = await orphaned(machine)
+    assert await notices(machine) == []
+    await told(machine, user, updated_at=5)
+    await machine.inbox.drain(MINUTE, {})
+    await machine.detect.run()
+    assert await notices(machine) == [], "and looking again does not let it go"
+    assert await machine.fix() == [Result.DONE]
+    assert [notice.word for notice in await notices(machine)] == ["FIXED"]
