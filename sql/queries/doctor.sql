@@ -197,8 +197,12 @@ CROSS JOIN LATERAL (
 ORDER BY k.place;
 
 -- name: handler_failures
--- What the application says of webhooks that it could not handle, within $1: how many, the last one and the reasons, by method.
+-- What the application says of webhooks that it could not handle, within $1: how many, the last one and the reasons, by method; and whether
+-- paidwatch takes the method's webhooks itself: methods $2, each of the provider $3, of which something believed came among the newest 20000.
 SELECT x.method, sum(x.times)::integer AS failed, max(x.last_at) AS last_at, now() AS now,
+    EXISTS (SELECT FROM unnest($2::text[], $3::text[]) AS m (method, provider)
+        JOIN (SELECT w.provider, w.state FROM paidwatch.webhook w ORDER BY w.webhook_id DESC LIMIT 20000) k ON k.provider = m.provider
+        WHERE k.state <> 'rejected' AND lower(m.method) = lower(x.method)) AS taken,
     (array_agg(format('%s: %s', coalesce(nullif(left(x.error, 120), ''), 'no reason'), x.times) ORDER BY x.times DESC, x.error))[1:3] AS reasons
 FROM (
     SELECT r.method, r.error, count(*) AS times, max(r.at) AS last_at FROM paidwatch.reading r

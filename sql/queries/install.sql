@@ -14,6 +14,11 @@ SELECT to_regnamespace('paidwatch') IS NOT NULL AS present;
 -- What the mapping names and the database does not have.
 SELECT not_watched FROM paidwatch.installation;
 
+-- name: history
+-- What goes with the schema.
+SELECT (SELECT count(*) FROM paidwatch.watch) AS watches, (SELECT count(*) FROM paidwatch.alert) AS alerts,
+    (SELECT count(*) FROM paidwatch.activation) AS activations;
+
 -- name: index_turn
 -- One installation makes indexes at a time. Asked again and again, because making an index waits for whoever waits.
 SELECT pg_try_advisory_lock(8097873591115412579 + 9) AS ours;

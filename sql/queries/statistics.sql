@@ -1,10 +1,11 @@
 -- name: latencies
 -- From payment to activation, of payments paid since $1 ago that a trigger told of: of the others only the day is known.
--- One row a method and plan, and first one over all of them (total is true).
+-- What a person undid since is no activation. One row a method and plan, and first one over all of them (total is true).
 SELECT grouping(w.method, w.plan_id) > 0 AS total, w.method, w.plan_id, count(*) AS count, max(t.took) AS longest,
     percentile_disc(ARRAY[0.5, 0.9, 0.99]) WITHIN GROUP (ORDER BY t.took) AS percentiles
 FROM paidwatch.watch w CROSS JOIN LATERAL (SELECT greatest(w.settled_at - w.paid_at, interval '0') AS took) t
 WHERE w.paid_at >= now() - $1::interval AND w.source = 'trigger' AND w.settled_at IS NOT NULL
+    AND NOT EXISTS (SELECT FROM paidwatch.activation v WHERE v.payment_id = w.payment_id AND v.state = 'undone' AND v.undone_at >= w.settled_at)
 GROUP BY GROUPING SETS ((w.method, w.plan_id), ())
 ORDER BY total DESC, count DESC, w.method, w.plan_id;
 
@@ -29,8 +30,10 @@ FROM (
 GROUP BY s.ending, s.currency ORDER BY s.ending, s.currency;
 
 -- name: histogram
--- How many activations took less than the first of the spans $2, less than the second, …, and longer than the last. $1 since.
+-- How many activations took less than the first of the spans $2, less than the second, …, and longer than the last,
+-- of those that latencies counts. $1 since.
 SELECT width_bucket(greatest(w.settled_at - w.paid_at, interval '0'), $2::interval[]) AS bucket, count(*) AS count
 FROM paidwatch.watch w
 WHERE w.paid_at >= now() - $1::interval AND w.source = 'trigger' AND w.settled_at IS NOT NULL
+    AND NOT EXISTS (SELECT FROM paidwatch.activation v WHERE v.payment_id = w.payment_id AND v.state = 'undone' AND v.undone_at >= w.settled_at)
 GROUP BY bucket ORDER BY bucket;

@@ -42,7 +42,10 @@ ORDER BY a.paid_at DESC, t.payment_id DESC LIMIT $2::integer;
 
 -- name: timeline
 -- Everything that is known of a user, as moments; the newest first. $1 user, $2 most, $3 payments, $4 the provider's ids of them.
-WITH moments AS (
+WITH undone AS MATERIALIZED (
+    SELECT v.activation_id, v.payment_id, v.method, v.reference, v.done_at, v.undone_at FROM paidwatch.activation v
+    WHERE v.user_id = $1::text::paidwatch.user_key AND v.state = 'undone'
+), moments AS (
     SELECT p.created_at AS at, 'payment' AS what, p.payment_id::text AS id, p.payment_id::text AS payment_id, 'created' AS word,
         concat_ws(' ', p.plan_id, p.amount, p.currency, 'by ' || p.method, 'as ' || p.reference, '(now ' || p.status || ')') AS said
     FROM paidwatch.payments p WHERE p.user_id = $1::text::paidwatch.user_key
@@ -87,8 +90,14 @@ WITH moments AS (
     UNION ALL
     SELECT m.at, 'alert', a.alert_id::text, a.payment_id::text, m.word, m.said
     FROM paidwatch.alert a CROSS JOIN LATERAL (VALUES
-        (a.opened_at, 'opened', concat_ws(' ', a.kind || ':', a.cause, a.detail, a.delay)),
-        (a.resolved_at, 'resolved', concat_ws(' ', a.outcome, array_to_string(a.notes, ' ')))
+        -- Only what was known then: an undo, which has its own line, changed the ending and added to the notes.
+        (a.opened_at, 'opened', concat_ws(' ', a.kind || ':', nullif(a.cause, ''), nullif(a.detail, ''))),
+        (a.resolved_at, 'resolved', concat_ws(' ',
+            CASE WHEN a.outcome = 'ended' AND EXISTS (SELECT FROM undone u WHERE (u.payment_id = a.payment_id OR u.method = a.method AND u.reference = a.reference)
+                AND u.done_at <= a.resolved_at AND u.undone_at > a.resolved_at) THEN 'fixed' ELSE a.outcome END,
+            (SELECT string_agg(n.note, ' ' ORDER BY n.place) FROM unnest(a.notes) WITH ORDINALITY AS n (note, place)
+             WHERE NOT EXISTS (SELECT FROM undone u WHERE u.undone_at >= a.resolved_at
+                AND starts_with(n.note, format('Activation %s was undone by ', u.activation_id))))))
     ) AS m (at, word, said)
     WHERE a.user_id = $1::text::paidwatch.user_key AND m.at IS NOT NULL
     UNION ALL
@@ -111,4 +120,26 @@ WITH moments AS (
     WHERE v.user_id = $1::text::paidwatch.user_key AND m.at IS NOT NULL
 )
 SELECT m.at, m.what, m.id, m.payment_id, m.word, coalesce(m.said, '') AS said FROM moments m
-ORDER BY m.at DESC NULLS LAST, m.what, m.id LIMIT $2::integer;
+-- What one transaction does has one time: there the cause stands before its consequence.
+ORDER BY m.at DESC NULLS LAST, CASE
+        WHEN m.what = 'payment' THEN CASE m.word WHEN 'created' THEN 1 ELSE 2 END
+        WHEN m.what = 'webhook' THEN 3
+        WHEN m.what = 'watch' AND m.word IN ('noticed', 'reversed') THEN CASE m.word WHEN 'noticed' THEN 4 ELSE 5 END
+        WHEN m.what = 'alert' AND m.word = 'opened' THEN 6
+        WHEN m.what = 'activation' AND m.word = 'claimed' THEN 7
+        WHEN m.what = 'event' THEN 8
+        WHEN m.what = 'activation' AND m.word NOT IN ('doubled', 'undone') THEN 9
+        WHEN m.what = 'watch' AND m.word = 'activated' THEN 10
+        WHEN m.what = 'activation' AND m.word = 'doubled' THEN 11
+        WHEN m.what = 'watch' THEN 12
+        WHEN m.what = 'alert' THEN 13
+        WHEN m.what = 'delivery' THEN 14
+        ELSE 15 END DESC,
+    length(m.id) DESC, m.id DESC LIMIT $2::integer;
+
+-- name: newest_undone
+-- The newest activation of a user, if a person undid it. $1 user.
+SELECT v.activation_id, v.undone_at, v.undone_by FROM (
+    SELECT a.* FROM paidwatch.activation a WHERE a.user_id = $1::text::paidwatch.user_key AND a.state IN ('claimed', 'calling', 'done', 'undone')
+    ORDER BY a.activation_id DESC LIMIT 1
+) v WHERE v.state = 'undone';

@@ -202,6 +202,10 @@ WHERE ($1::text IS NULL OR w.provider = $1::text) AND ($2::text IS NULL OR w.sta
     AND ($3::text IS NULL OR w.forward_state = $3::text) AND ($4::text IS NULL OR w.reference = $4::text)
 ORDER BY w.webhook_id DESC LIMIT $5::integer;
 
+-- name: webhooks_logged
+-- Whether the application's log holds any webhook.
+SELECT EXISTS (SELECT FROM paidwatch.webhooks) AS logged;
+
 -- name: show_webhook
 -- One webhook with everything that was kept. $1 its number.
 SELECT w.webhook_id, w.provider, w.received_at, w.state, w.signature, w.problem, w.reference, w.status, w.duplicate_of, w.log_id,

@@ -110,6 +110,9 @@ async def test_a_person_needs_no_mode_no_caps_and_no_second_witness(watched: Dat
     strict = written(
         config.parent, watched, {"activation": {"mode": "off", "max_per_day": 0, "require_corroboration": True}}
     )
+    shown = (await paidwatch("activate", str(user), "--dry-run", config=strict)).stdout
+    (witness,) = [line for line in shown.splitlines() if "P8_corroborated" in line]
+    assert "not asked of a person" in witness, "nobody confirmed anything"
     done = await paidwatch("activate", str(user), "--yes", config=strict)
     assert "not asked of a person" in done.stdout
 

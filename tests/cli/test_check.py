@@ -344,7 +344,7 @@ async def test_a_server_that_is_down(watched: Database, own_server: OwnServer, t
 
 @pytest.mark.parametrize("shape", ["F"])
 async def test_not_installed(database: Database, tmp_path: Path) -> None:
-    await refused(written(tmp_path, database), "not installed", "paidwatch install")
+    await refused(written(tmp_path, database), "not installed", "HOST/DATABASE' install")
 
 
 async def test_missing_rights(watched: Database, tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ async def test_missing_rights(watched: Database, tmp_path: Path) -> None:
 
 async def test_another_application_than_the_installed_one(watched: Database, tmp_path: Path) -> None:
     other = written(tmp_path, watched, {"payments": {"paid": ["completed"]}})
-    await refused(other, "are not the installed ones", "paidwatch install")
+    await refused(other, "are not the installed ones", "HOST/DATABASE' install")
 
 
 async def test_a_table_that_is_gone(watched: Database, config: Path) -> None:

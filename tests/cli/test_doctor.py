@@ -120,7 +120,7 @@ async def test_doubts_about_the_configuration_come_first(watched: Database, tmp_
 
 async def test_a_database_without_an_installation(examine: Examine, database: Database) -> None:
     report = await examine(database=database)
-    assert "paidwatch install" in said(report, "installation")
+    assert "HOST/DATABASE' install" in said(report, "installation")
     assert of(report, "listening", State.OK)
 
 
@@ -579,7 +579,15 @@ async def test_what_came_of_each_provider_and_why_it_was_not_believed(examine: E
     )
     report = await examine(WEBHOOK, GATEWAYS)
     assert "stripe: 5 of the last 5 believed" in "\n".join(it.what for it in of(report, "webhooks", State.OK))
-    assert "card: handler failures of the last 7 days: 1 (KeyError: plan: 1)" in said(report, "webhooks", State.WARNING)
+    failures = said(report, "webhooks", State.WARNING)
+    assert "card: handler failures of the last 7 days: 1 (KeyError: plan: 1)" in failures
+    assert "have the provider send them again" in failures
+    assert "webhooks replay" not in failures, "paidwatch has none of stripe's, though it has nowpayments'"
+    await watched.execute(CAME, "stripe", "rejected", "the signature is wrong", timedelta())
+    assert "webhooks replay" not in said(await examine(WEBHOOK, GATEWAYS), "webhooks", State.WARNING), "a stranger's"
+    await watched.execute(CAME, "stripe", "verified", None, timedelta())
+    failures = said(await examine(WEBHOOK, GATEWAYS), "webhooks", State.WARNING)
+    assert "have the provider send them again, or: paidwatch webhooks replay" in failures
 
 
 async def test_what_is_not_passed_on(examine: Examine, watched: Database) -> None:

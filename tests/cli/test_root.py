@@ -235,16 +235,21 @@ def test_what_a_command_returns_is_the_exit_code(register: Register) -> None:
     assert [paidwatch("code", str(value)).exit_code for value in (0, 1, 3)] == [0, 1, 3]
 
 
-@pytest.mark.parametrize("buffered", [False, True])
-def test_a_reader_that_goes_away_ends_it_quietly(*, buffered: bool) -> None:
-    code = (
+def speaking(*, buffered: bool) -> str:
+    """Return a program whose command `speak` writes a line, at once or when it is over."""
+    return (
         "import sys, types, click\n"
         "from paidwatch.cli.root import COMMANDS, main\n"
         "module = sys.modules['speaks'] = types.ModuleType('speaks')\n"
         f"module.speak = click.Command('speak', callback=lambda: {'print' if buffered else 'click.echo'}('x' * 100))\n"
         "COMMANDS['speak'] = ('speaks:speak', '')\n"
-        "main(['speak'])\n"
+        "main(sys.argv[1:])\n"
     )
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_a_reader_that_goes_away_ends_it_quietly(*, buffered: bool) -> None:
+    code = speaking(buffered=buffered)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     reader, writer = os.pipe()
     os.close(reader)
@@ -253,6 +258,61 @@ def test_a_reader_that_goes_away_ends_it_quietly(*, buffered: bool) -> None:
             [sys.executable, "-c", code], stdout=pipe, stderr=subprocess.PIPE, env=environ, check=False, timeout=60
         )
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize(
+    ("word", "buffered", "unbuffered"),
+    [("speak", False, ""), ("speak", True, ""), ("speak", False, "1"), ("--version", False, "")],
+)
+def test_an_output_that_takes_nothing_is_told(word: str, *, buffered: bool, unbuffered: str) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", speaking(buffered=buffered), word],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=dict(os.environ) | {"PYTHONUNBUFFERED": unbuffered},
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    said = "paidwatch: the output could not be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (2, said)
+
+
+def test_an_output_that_was_closed_before_is_no_error() -> None:
+    command = [sys.executable, "-c", speaking(buffered=False), "speak"]
+    done = subprocess.run(
+        command,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: os.close(1),
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_an_error_of_the_system_that_is_none_of_the_output(register: Register) -> None:
+    register(failing(OSError(28, "No space left on device")))
+    assert "this should not have happened: OSError" in paidwatch("fail").stderr
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_a_file_that_cannot_be_read_is_told_by_whoever_reads_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch, *, variable: bool
+) -> None:
+    refused = PermissionError(13, "Permission denied")
+    monkeypatch.setattr(Path, "open", lambda *_args, **_named: _raise(refused))
+    monkeypatch.setattr(os, "access", lambda *_args, **_named: False)  # root may read everything
+    environ = CLEAN | ({"PAIDWATCH_CONFIG": str(config)} if variable else {})
+    options = [] if variable else ["--config", str(config)]
+    result = CliRunner(env=environ).invoke(main, ["config", "check", *options])
+    assert result.exit_code == 78
+    said = f"paidwatch: {config}: cannot be read (Permission denied)\n  → let the user that runs paidwatch read it\n"
+    assert result.stderr == said
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -307,7 +367,26 @@ def test_durations_on_the_command_line(register: Register) -> None:
     assert paidwatch("since", "--since", "1h30m").stdout == "datetime.timedelta(seconds=5400)\n"
     wrong = paidwatch("since", "--since", "90")
     assert wrong.exit_code == 64
-    assert "is a number without a unit" in wrong.stderr
+    assert "'90' is a number without a unit; write it like" in wrong.stderr
+    assert "'1x' is not a duration; write it like" in paidwatch("since", "--since", "1x").stderr
+
+
+@pytest.mark.parametrize("number", ["xx", "0", "-1", "1.5", "9223372036854775808"])
+@pytest.mark.parametrize(
+    ("words", "of"),
+    [
+        (["alerts", "ack", "--for", "1h"], "an alert"),
+        (["alerts", "silence", "end"], "a silence"),
+        (["deliveries", "show"], "a delivery"),
+        (["webhooks", "show"], "a webhook"),
+        (["activations", "show"], "an activation"),
+        (["undo"], "an activation"),
+    ],
+)
+def test_what_is_no_number_of_anything(config: Path, words: list[str], of: str, number: str) -> None:
+    result = paidwatch(*words, "--config", config, "--", number)
+    assert result.exit_code == 64
+    assert f"{number!r} is not the number of {of}\n" in result.stderr
 
 
 def test_config_check_says_what_is_in_force(config: Path) -> None:

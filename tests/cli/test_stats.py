@@ -123,6 +123,26 @@ async def test_what_became_of_payments_and_of_the_money(watched: Database, confi
     assert "2  saved" in done.stdout
 
 
+@SHAPES
+async def test_what_a_person_undid_is_no_activation_time(watched: Database, config: Path) -> None:
+    await add_watch(watched, 1, took=5)
+    await add_watch(watched, 2, took=3600, outcome="ended")
+    await add_watch(watched, 3, took=60, outcome="fixed")
+    await watched.execute(
+        "INSERT INTO paidwatch.activation (payment_id, user_id, state, strategy, actor, version, done_at, undone_at)"
+        " SELECT w.payment_id, 1, t.state, 'sql', 'cli:ann', '1', w.settled_at,"
+        " CASE t.state WHEN 'undone' THEN w.settled_at + interval '1 hour' END"
+        " FROM (VALUES (2, 'undone'), (3, 'done')) AS t (number, state)"
+        " JOIN paidwatch.watch w ON w.payment_id = t.number"
+    )
+    answer = await stats(config)
+    assert (answer["latency"]["count"], answer["latency"]["max_seconds"]) == (2, 60.0)
+    assert sum(one["count"] for one in answer["histogram"]) == 2
+    assert (answer["counts"]["nothing_owed"], answer["counts"]["saved"]) == (1, 1)
+    done = await paidwatch("stats", config=config)
+    assert "1  nothing owed: superseded, reversed, free, dismissed, or undone by a person" in done.stdout
+
+
 async def test_a_plot_fits_a_terminal(watched: Database, config: Path) -> None:
     for number in range(40):
         await add_watch(watched, number, took=0.05 * 1.5**number)

@@ -210,4 +210,4 @@ async def test_no_channel_at_all_is_no_success(watched: Database, tmp_path: Path
 async def test_without_an_installation_it_says_so(database: Database, told: Sink, tmp_path: Path) -> None:
     file = written(tmp_path, database, {"channels.ops": webhook(told.url("ops"))})
     done = await paidwatch("test-alert", config=file, expect=2)
-    assert "paidwatch install" in done.stderr
+    assert "HOST/DATABASE' install" in done.stderr

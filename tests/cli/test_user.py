@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.support.command import age, config, watched, write_watch, written
 from tests.support.daemon import paidwatch
+from tests.support.hands import hands_on
 from tests.support.postgres import Database, Server, on_shapes
 from tests.support.shop import activate, add_event, add_payment, add_user, add_webhook, complete
 from tests.support.sink import Sink
@@ -67,6 +68,66 @@ async def test_the_whole_story_in_order(watched: Database, start: Start, told: S
 def in_this_order(wanted: list[tuple[str, str]], found: list[tuple[str, str]]) -> bool:
     rest = iter(found)
     return all(any(one == other for other in rest) for one in wanted)
+
+
+@on_shapes("F", thorough="X")
+async def test_the_story_of_an_undo_in_the_order_of_its_causes(watched: Database, config: Path, shape: str) -> None:
+    async with hands_on(config) as hands:
+        person, payment, number = await hands.granted(watched)
+        await write_watch(
+            watched, outcome="'fixed'", noticed_at="now() - interval '1 minute'", closed_at="now()", settled_at="now()"
+        )
+        await watched.execute(
+            "INSERT INTO paidwatch.alert (kind, payment_id, user_id, cause, delay, notes, state, outcome, opened_at,"
+            " resolved_at) SELECT 'paid_not_active', w.payment_id, w.user_id, 'no trace', 'it was silenced by nu',"
+            " '{Activated by paidwatch (cli:ann).}', 'resolved', 'fixed', w.noticed_at, w.closed_at"
+            " FROM paidwatch.watch w"
+        )
+        # As if one transaction had claimed, granted, closed and resolved.
+        await watched.execute("UPDATE paidwatch.activation SET claimed_at = done_at")
+        await watched.execute(
+            "UPDATE paidwatch.watch SET settled_at = a.done_at, closed_at = a.done_at FROM paidwatch.activation a"
+        )
+        await watched.execute("UPDATE paidwatch.alert SET resolved_at = a.done_at FROM paidwatch.activation a")
+        story = [line for line in (await learn(config, person, expect=0))["timeline"] if line["what"] != "payment"]
+        events = [("event", "activated")] if shape != "X" else []
+        assert [(line["what"], line["word"]) for line in story] == [
+            ("watch", "noticed"),
+            ("alert", "opened"),
+            ("activation", "claimed"),
+            *events,
+            ("activation", "done"),
+            ("watch", "activated"),
+            ("watch", "closed"),
+            ("alert", "resolved"),
+        ]
+        before = {(line["what"], line["word"]): line["said"] for line in story}
+        assert before["alert", "opened"] == "paid_not_active: no trace"
+        assert before["alert", "resolved"] == "fixed Activated by paidwatch (cli:ann)."
+        assert (await paidwatch("user", str(person), config=config)).stdout.endswith("nothing is owed\n")
+        await hands.undo(number)
+    row = await watched.fetchrow("SELECT outcome, notes FROM paidwatch.alert")
+    assert row is not None
+    assert (row["outcome"], row["notes"][1]) == ("ended", f"Activation {number} was undone by ann: ticket 18")
+    story = (await learn(config, person, expect=0))["timeline"]
+    assert [line["said"] for line in story if line["what"] == "alert"] == [
+        before["alert", "opened"],
+        before["alert", "resolved"],
+    ]
+    assert (story[-1]["what"], story[-1]["word"], story[-1]["said"]) == (
+        "activation",
+        "undone",
+        "by cli:ann: ticket 18",
+    )
+    said = (await paidwatch("user", str(person), config=config)).stdout
+    assert said.endswith(f"nothing is owed: activation {number} was undone by ann\n")
+    # Money that came later is not what was taken back.
+    await complete(watched, await add_payment(watched, person))
+    await watched.execute("UPDATE paidwatch.inbox SET at = at + interval '1 second'")
+    patient = written(config.parent, watched, {"grace": {"default": "10m"}})
+    said = (await paidwatch("user", str(person), config=patient)).stdout
+    assert said.endswith("nothing is owed\n")
+    assert str(payment) in said
 
 
 @on_shapes("FM", thorough="LX")

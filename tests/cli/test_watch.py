@@ -407,6 +407,34 @@ def test_channels_in_trouble_say_so() -> None:
         assert said in text
 
 
+BUSY = frame(
+    closed=(replace(closed(7), resolved_at=NOW - timedelta(minutes=59, seconds=59)),),
+    speed=Speed(
+        count=1250,
+        p50=timedelta(seconds=1.25),
+        p90=timedelta(minutes=12, seconds=34),
+        p99=timedelta(minutes=45, seconds=56),
+        longest=timedelta(hours=12, minutes=34),
+    ),
+    watcher=Watcher(pid=7, since=NOW - timedelta(hours=23, minutes=59), standbys=1),
+)
+
+
+def test_a_terminal_of_eighty_cuts_nothing() -> None:
+    lines = drawn(BUSY)
+    assert not [line for line in lines if "…" in line]
+    assert lines[0].endswith("daemon leads for 23 h 59 min, +1")
+    assert lines[3] == "today 1250 activations: p50 1.25 s, p90 12 min 34 s, max 12 h 34 min"
+    head = next(number for number, line in enumerate(lines) if line.startswith("closed ago "))
+    assert lines[head + 1].startswith("59 min 59 s  7 ")
+
+
+def test_a_wide_terminal_says_it_all() -> None:
+    lines = drawn(BUSY, width=100)
+    assert lines[0].endswith("daemon leads for 23 h 59 min, 1 standby")
+    assert "p90 12 min 34 s, p99 45 min 56 s, max 12 h 34 min" in lines[3]
+
+
 def test_a_daemon_that_is_behind_says_by_how_much() -> None:
     assert "3 min behind" in drawn(frame(noted=9, unread=timedelta(minutes=3)))[0]
     assert "behind" not in drawn(frame(noted=9, unread=timedelta(seconds=1)))[0]

@@ -8,6 +8,7 @@ from typing import Any
 from tests.support.command import config, everything, watched
 from tests.support.daemon import paidwatch
 from tests.support.postgres import Database
+from tests.support.shop import add_webhook
 from tests.support.watched import told
 
 __all__ = ["config", "told", "watched"]
@@ -97,6 +98,17 @@ async def test_dead_and_rejected_ones_are_replayed_all_or_none_and_on_record(wat
     assert [tuple(row) for row in audit] == [("ann", "webhook_replay")]
 
     assert (await asked(config, "replay", str(done), "--again"))["replayed"] == [done]
+
+
+async def test_none_that_came_through_paidwatch_is_told_from_none_at_all(watched: Database, config: Path) -> None:
+    assert (await paidwatch("webhooks", "list", config=config)).stdout == "there is no webhook\n"
+    await add_webhook(watched, payment="np-1")
+    came = "no webhook came through paidwatch; what the application logged itself: paidwatch user ID"
+    assert came in " ".join((await paidwatch("webhooks", config=config)).stdout.split())
+    assert await asked(config) == {"webhooks": [], "count": 0}
+    await received(watched, "done")
+    assert "no such webhook" in (await paidwatch("webhooks", "list", "--state", "rejected", config=config)).stdout
+    assert "came through paidwatch" not in (await paidwatch("webhooks", config=config)).stdout
 
 
 async def test_a_wrong_command_line_says_so(watched: Database, config: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from paidwatch.config import ConfigProblems, Problem, load
+from paidwatch.config import ConfigProblems, Problem, Settings, load
 from paidwatch.config.keys import all_keys
 from paidwatch.config.layers import PREFIX
 from paidwatch.errors import ConfigError
@@ -172,6 +172,15 @@ def test_an_unknown_key_is_answered_with_the_nearest_known_one(tmp_path: Path, t
         (
             ["PAIDWATCH_DSN"],
             [("environment PAIDWATCH_DSN: is not a known variable", "did you mean PAIDWATCH_DATABASE__DSN?")],
+        ),
+        (
+            ["PAIDWATCH_FOO"],
+            [
+                (
+                    "environment PAIDWATCH_FOO: is not a known variable",
+                    f"write PAIDWATCH_SECTION__KEY; sections: {', '.join(sorted(Settings.model_fields))}",
+                )
+            ],
         ),
         (["PAIDWATCH_"], None),
         (

@@ -297,6 +297,47 @@ def test_a_second_witness(request_changes: Mapping[str, Any], evidence: Mapping[
     assert allowed(evaluate(case(evidence=evidence), replace(REQUEST, **request_changes), LIMITS, NOW))
 
 
+@pytest.mark.parametrize(
+    ("actor", "facts", "changes", "reason"),
+    [
+        pytest.param(Actor.MANUAL, MISSED, UNSURE, Reason.BY_HAND, id="nobody confirms it to a person"),
+        pytest.param(
+            Actor.MANUAL,
+            case(evidence={**SIGNED, "webhook_valid": False}),
+            UNSURE,
+            Reason.BY_HAND,
+            id="a bad signature confirms nothing to a person",
+        ),
+        pytest.param(Actor.MANUAL, case(evidence=SIGNED), UNSURE, Reason.HOLDS, id="signed, for a person"),
+        pytest.param(Actor.MANUAL, MISSED, {"corroborated": True}, Reason.HOLDS, id="confirmed, for a person"),
+        pytest.param(Actor.MANUAL, MISSED, {"corroborated": False}, Reason.CONTRADICTED, id="denied, for a person"),
+        pytest.param(
+            Actor.MANUAL,
+            replace(case(evidence=SIGNED), **TOLD),
+            UNSURE,
+            Reason.HOLDS,
+            id="told by a signed webhook, and a person is the second witness",
+        ),
+        pytest.param(
+            Actor.MANUAL,
+            replace(MISSED, **TOLD),
+            UNSURE,
+            Reason.NOT_CORROBORATED,
+            id="told without a signed webhook, whoever asks",
+        ),
+        pytest.param(Actor.AUTO, MISSED, UNSURE, Reason.HOLDS, id="the machine, by the owner's choice"),
+        pytest.param(Actor.LINK, MISSED, UNSURE, Reason.HOLDS, id="a link, by the owner's choice"),
+    ],
+)
+def test_what_nobody_confirmed_is_not_said_to_hold_for_a_person(
+    actor: Actor, facts: Facts, changes: Mapping[str, Any], reason: Reason
+) -> None:
+    request = replace(REQUEST, actor=actor, require_corroboration=False, **changes)
+    answers = {result.guard: result for result in evaluate(facts, request, LIMITS, NOW)}
+    assert answers[Guard.CORROBORATED].reason is reason
+    assert answers[Guard.CORROBORATED].passed is (reason in PASSING)
+
+
 @pytest.mark.parametrize("bad", EVERY_BAD)
 @pytest.mark.parametrize("actor", [Actor.MANUAL, Actor.LINK])
 def test_a_person_passes_mode_caps_and_breaker_and_nothing_else(bad: Bad, actor: Actor) -> None:

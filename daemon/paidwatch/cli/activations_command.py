@@ -9,7 +9,7 @@ import click
 
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
 from paidwatch.cli.root import DURATION, Cli, json_option, pass_cli
-from paidwatch.cli.tending import NUMBER, looking
+from paidwatch.cli.tending import NumberOf, looking
 from paidwatch.core.text import mask, money, stamp
 from paidwatch.errors import Refused
 
@@ -91,7 +91,7 @@ def list_activations(
 
 
 @activations.command()
-@click.argument("activation_id", metavar="ID", type=NUMBER)
+@click.argument("activation_id", metavar="ID", type=NumberOf("an activation"))
 @json_option
 @pass_cli
 def show(cli: Cli, activation_id: int, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from paidwatch.cli.output import NOTHING, Column, Styled, emit_json, emit_table, say
 from paidwatch.cli.root import DURATION, Cli, json_option, pass_cli
 from paidwatch.cli.silence_command import silence
-from paidwatch.cli.tending import NUMBER, acting, by_option, listing, looking
+from paidwatch.cli.tending import NumberOf, acting, by_option, listing, looking
 from paidwatch.core import answer
 from paidwatch.core.evidence import reference_of
 from paidwatch.core.text import mask, masked, money, span, stamp
@@ -84,7 +84,7 @@ def list_alerts(cli: Cli, *, over: bool, since: timedelta | None, members: bool,
 
 
 @alerts.command()
-@click.argument("alert_id", metavar="ID", type=NUMBER)
+@click.argument("alert_id", metavar="ID", type=NumberOf("an alert"))
 @json_option
 @pass_cli
 def show(cli: Cli, alert_id: int, *, as_json: bool) -> None:
@@ -134,7 +134,7 @@ def show(cli: Cli, alert_id: int, *, as_json: bool) -> None:
 
 
 @alerts.command()
-@click.argument("alert_id", metavar="ID", type=NUMBER)
+@click.argument("alert_id", metavar="ID", type=NumberOf("an alert"))
 @click.option("--for", "length", type=DURATION, required=True, metavar="SPAN", help="For how long, for example 2h.")
 @click.option("--reason", default="", help="What you are doing, for the history.")
 @by_option
@@ -150,7 +150,7 @@ def ack(cli: Cli, alert_id: int, *, length: timedelta, reason: str, by: str, as_
 
 
 @alerts.command()
-@click.argument("alert_id", metavar="ID", type=NUMBER)
+@click.argument("alert_id", metavar="ID", type=NumberOf("an alert"))
 @click.option("--reason", default="", help="Why, for the history.")
 @by_option
 @json_option
@@ -165,7 +165,7 @@ def unack(cli: Cli, alert_id: int, *, reason: str, by: str, as_json: bool) -> No
 
 
 @alerts.command()
-@click.argument("alert_id", metavar="ID", type=NUMBER)
+@click.argument("alert_id", metavar="ID", type=NumberOf("an alert"))
 @click.option("--reason", required=True, help="Why it is no gap; for the history and the audit.")
 @click.option("--members", is_flag=True, help="Of an incident: dismiss all of its open gaps.")
 @by_option

@@ -8,7 +8,7 @@ import click
 
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
 from paidwatch.cli.root import Cli, json_option, pass_cli
-from paidwatch.cli.tending import NUMBER, by_option, looking, writing
+from paidwatch.cli.tending import NumberOf, by_option, looking, writing
 from paidwatch.core.said import count
 from paidwatch.core.text import masked, stamp
 from paidwatch.errors import Refused
@@ -82,7 +82,7 @@ def list_deliveries(cli: Cli, *, channel: str | None, state: str | None, limit: 
 
 
 @deliveries.command()
-@click.argument("delivery_id", metavar="ID", type=NUMBER)
+@click.argument("delivery_id", metavar="ID", type=NumberOf("a delivery"))
 @json_option
 @pass_cli
 def show(cli: Cli, delivery_id: int, *, as_json: bool) -> None:
@@ -124,7 +124,7 @@ def show(cli: Cli, delivery_id: int, *, as_json: bool) -> None:
 
 
 @deliveries.command()
-@click.argument("delivery_id", metavar="ID", type=NUMBER)
+@click.argument("delivery_id", metavar="ID", type=NumberOf("a delivery"))
 @by_option
 @json_option
 @pass_cli
@@ -155,7 +155,7 @@ def retry(cli: Cli, delivery_id: int, *, by: str, as_json: bool) -> None:
 
 
 @deliveries.command()
-@click.argument("ids", metavar="ID…", nargs=-1, type=NUMBER)
+@click.argument("ids", metavar="ID…", nargs=-1, type=NumberOf("a delivery"))
 @click.option("--all-dead", is_flag=True, help="Every dead letter there is.")
 @channel_option
 @by_option

@@ -1,9 +1,16 @@
 """`paidwatch install` and `paidwatch uninstall`."""
 
+import os
+from typing import TYPE_CHECKING
+
 import click
 
 from paidwatch.cli.output import say
 from paidwatch.cli.root import Cli, pass_cli, run_async
+from paidwatch.errors import Refused
+
+if TYPE_CHECKING:
+    from paidwatch.store.install import History
 
 
 @click.command()
@@ -35,14 +42,34 @@ def install(cli: Cli, *, only_print: bool, create_tables: bool) -> None:
 
 
 @click.command()
+@click.option("--yes", is_flag=True, help="Ask nothing. Where there is no terminal, nobody is asked anyway.")
 @pass_cli
-def uninstall(cli: Cli) -> None:
-    """Take triggers and schema out again; the application's own schema is left as it was before."""
+def uninstall(cli: Cli, *, yes: bool) -> None:
+    """Take triggers and schema out again; the application's own schema is left as it was before.
+
+    The history of watches, alerts and activations goes too. Refused while a daemon runs on the installation.
+    """
     from paidwatch.store import install as installer  # noqa: PLC0415 - the commands start fast
     from paidwatch.wiring import target_of  # noqa: PLC0415
 
     settings = cli.settings()
+    if not yes and os.isatty(0):  # a closed one is none
+        _confirm(run_async(lambda: installer.history(target_of(settings))))
     kept = run_async(lambda: installer.uninstall(target_of(settings), tell=lambda text: say(text, "dim")))
     for line in kept:
         say(line, "yellow")
     say("uninstalled", "green")
+
+
+def _confirm(history: "History | None") -> None:
+    from paidwatch.core.said import count  # noqa: PLC0415 - the commands start fast
+
+    if history is None:
+        return
+    lost = (
+        f"{history.watches} {'watch' if history.watches == 1 else 'watches'}, {count(history.alerts, 'alert')} and"
+        f" {count(history.activations, 'activation')}"
+    )
+    if not click.confirm(f"The history of {lost} goes too. Uninstall?"):
+        message = "not confirmed; nothing was taken out"
+        raise Refused(message)

@@ -117,7 +117,7 @@ class DurationParam(click.ParamType[timedelta]):
         try:
             return parse_duration(str(value))
         except ValueError as error:
-            self.fail(f"{error}; {EXAMPLES}", param, ctx)
+            self.fail(f"{str(value)!r} {error}; {EXAMPLES}", param, ctx)
 
 
 DURATION: Final = DurationParam()
@@ -185,10 +185,9 @@ class Root(click.Group):
         """Run the command; a reader that went away ends it quietly."""
         try:
             result = super().invoke(ctx)
-            sys.stdout.flush()
+            _flush()
         except BrokenPipeError:
-            with suppress(OSError, ValueError):  # what is still buffered would fail again at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise click.exceptions.Exit(BROKEN_PIPE) from None
         return result
 
@@ -213,9 +212,38 @@ class Root(click.Group):
             cli.report(error)
             code = error.exit_code
         except Exception as error:  # noqa: BLE001 - the outermost edge; a traceback could show a secret
-            cli.report(error)
+            cli.report(_unwritten(error) or error)
             code = FAILED
         sys.exit(code)
+
+
+def _unwritten(error: Exception) -> PaidwatchError | None:
+    """Return what to tell if `error` is that standard output takes nothing.
+
+    What could not be written is mostly still there and fails again; where Python keeps nothing (PYTHONUNBUFFERED), the
+    error comes out of the two libraries that write.
+    """
+    at = [frame.f_globals.get("__name__", "") for frame, _line in traceback.walk_tb(error.__traceback__)]
+    failed = error if isinstance(error, OSError) and at[-1:] and at[-1].startswith(("click.", "rich.")) else None
+    try:
+        _flush()
+    except OSError as again:
+        failed = again
+    if failed is None:
+        return None
+    _drop_output()
+    return PaidwatchError(f"the output could not be written: {failed.strerror}")
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # it was closed before we began
+        sys.stdout.flush()
+
+
+def _drop_output() -> None:
+    """Write to nowhere from now on: what is still buffered would fail again at exit."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def add_common_options(command: click.Command) -> None:
@@ -232,7 +260,7 @@ def common_options() -> list[click.Option]:
     return [
         click.Option(
             ["--config"],
-            type=click.Path(path_type=Path),
+            type=click.Path(path_type=Path, readable=False),  # whoever reads it tells what is wrong with it
             callback=_remember,
             expose_value=False,
             help="Configuration file, instead of /etc/paidwatch/paidwatch.toml.",

@@ -8,7 +8,7 @@ import click
 
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
 from paidwatch.cli.root import DURATION, Cli, json_option, pass_cli
-from paidwatch.cli.tending import NUMBER, acting, by_option, listing, looking
+from paidwatch.cli.tending import NumberOf, acting, by_option, listing, looking
 from paidwatch.core.model import GapKind
 from paidwatch.core.story import AUDIT, BREAKER, CHANNEL_DOWN, DOUBLE, FORWARD, INCIDENT
 from paidwatch.core.text import masked, stamp
@@ -94,7 +94,7 @@ def list_silences(cli: Cli, *, over: bool, as_json: bool) -> None:
 
 
 @silence.command()
-@click.argument("silence_id", metavar="ID", type=NUMBER)
+@click.argument("silence_id", metavar="ID", type=NumberOf("a silence"))
 @by_option
 @json_option
 @pass_cli

@@ -146,7 +146,7 @@ def _say(found: Statistics) -> None:
         ("lost", "lost: still a gap", "red"),
         ("unseen", "activated while no daemon listened", ""),
         ("waiting", "not judged yet", ""),
-        ("nothing_owed", "nothing owed: superseded, reversed, free, dismissed", ""),
+        ("nothing_owed", "nothing owed: superseded, reversed, free, dismissed, or undone by a person", ""),
         ("history", "from before the installation", ""),
     ):
         number = found.count(ending)

@@ -17,8 +17,28 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NUMBER: Final = click.IntRange(1, 2**63 - 1)
-"""The number of an alert or a silence, as the database can hold it."""
+
+class NumberOf(click.ParamType[int]):
+    """The number by which people call something, as the database can hold it."""
+
+    name = "number"
+
+    def __init__(self, what: str) -> None:
+        """Take what it is the number of, with its article."""
+        self._what = what
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; a text that is none is a usage error."""
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = 0
+        if number not in _NUMBERS:
+            self.fail(f"{str(value)!r} is not the number of {self._what}", param, ctx)
+        return number
+
+
+_NUMBERS: Final = range(1, 2**63)
 
 
 def _author(ctx: click.Context, param: click.Parameter, value: str | None) -> str:

@@ -10,7 +10,7 @@ import click
 
 from paidwatch.cli.output import Styled, emit_json, emit_table, say
 from paidwatch.cli.root import Cli, json_option, pass_cli, run_async
-from paidwatch.cli.tending import NUMBER, by_option
+from paidwatch.cli.tending import NumberOf, by_option
 from paidwatch.core.text import stamp
 from paidwatch.errors import Refused
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("activation_id", metavar="ACTIVATION_ID", type=NUMBER)
+@click.argument("activation_id", metavar="ACTIVATION_ID", type=NumberOf("an activation"))
 @click.option("--reason", default="", help="Why, for the event, the ledger and the audit.")
 @click.option("--dry-run", is_flag=True, help="Show what would be put back, and write nothing.")
 @click.option("--yes", is_flag=True, help="Ask nothing; for scripts.")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paidwatch.config import Settings
     from paidwatch.store.pool import Session
     from paidwatch.store.report import Keys
-    from paidwatch.store.timeline import Bought, Moment, User
+    from paidwatch.store.timeline import Bought, Moment, Undone, User
 
 GAP = 1
 NOBODY = 3
@@ -60,12 +60,21 @@ class Known:
     webhooks: tuple["Seen", ...]
     """What only webhooks tell of him, and is a gap."""
     timeline: tuple["Moment", ...]
+    undone: "Undone | None"
+    """The newest activation, if a person undid it."""
     keys: "Keys"
 
     @property
     def gaps(self) -> tuple[Judged, ...]:
         """Return the payments somebody must act on."""
         return tuple(one for one in self.payments if one.is_gap)
+
+    @property
+    def taken_back(self) -> "Undone | None":
+        """Return the undone activation by which nothing is owed; None where money came after it."""
+        undone = self.undone
+        later = undone and any(one.bought.watched and one.bought.candidate.paid_at > undone.at for one in self.payments)
+        return None if later else undone
 
 
 @click.command()
@@ -118,6 +127,7 @@ async def learn(session: "Session", settings: "Settings", wanted: str) -> Known 
         found = await timeline.user(session, user_id)
         bought = await timeline.payments(session, user_id, MOST_PAYMENTS, policy.graces())
         moments = await timeline.moments(session, user_id, bought, MOST_MOMENTS)
+        undone = await timeline.undone(session, user_id)
         if found is None and not bought and not moments:
             return None
         webhooks = await seen(session, policy, user_id)
@@ -139,6 +149,7 @@ async def learn(session: "Session", settings: "Settings", wanted: str) -> Known 
         ),
         webhooks=tuple(webhooks),
         timeline=tuple(moments),
+        undone=undone,
         keys=keys,
     )
 
@@ -236,10 +247,12 @@ def _say(known: Known) -> None:
             ("payment", "plan", Column(name="amount", right=True), "since", "verdict"), _seen(known), title=title
         )
     count = len(known.gaps) + len(known.webhooks)
-    say(
-        "nothing is owed" if not count else "1 gap" if count == 1 else f"{count} gaps",
-        "bold red" if count else "bold green",
-    )
+    if count:
+        say("1 gap" if count == 1 else f"{count} gaps", "bold red")
+    else:
+        back = known.taken_back
+        why = f": activation {back.activation_id} was undone by {back.by}" if back else ""
+        say(f"nothing is owed{why}", "bold green")
     if known.gaps:
         say(f"next: paidwatch activate {known.user_id} --dry-run")
 

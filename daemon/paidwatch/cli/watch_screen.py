@@ -33,6 +33,8 @@ _CLOSED_LINES: Final = 5
 _CHANNEL_LINES: Final = 6
 _WIDE: Final = 110
 """Cells from which on a gap's cause stands beside its kind."""
+_ROOMY: Final = 100
+"""Cells from which on the lines at the top say everything in words; on fewer they say less, so that none is cut."""
 _SHORTEST: Final = 6
 """Lines that open gaps get at least."""
 
@@ -100,7 +102,7 @@ class Screen:
 
     def _head(self, frame: Frame, now: datetime, width: int) -> Iterator[Text]:
         name = _line(width, ("paidwatch ", "bold"), (self.database, "cyan"), f"  {now:%H:%M:%S} UTC")
-        yield _spread(width, name, _daemon(frame, now))
+        yield _spread(width, name, _daemon(frame, now, width))
         gaps = ("no open gaps", "bold green") if not frame.count else (_count(frame.count, "open gap"), "bold red")
         risk = (f", {said_money(frame.money)} at risk", "red") if frame.count else ""
         yield _spread(width, _line(width, gaps, risk), _line(width, _many(frame.waiting, "in grace")))
@@ -109,12 +111,13 @@ class Screen:
         if speed is None:
             yield _line(width, ("today no activation was timed", "dim"))
         else:
-            times = f"p50 {fine(speed.p50)}, p90 {fine(speed.p90)}, p99 {fine(speed.p99)}, max {fine(speed.longest)}"
+            p99 = f", p99 {fine(speed.p99)}" if width >= _ROOMY else ""
+            times = f"p50 {fine(speed.p50)}, p90 {fine(speed.p90)}{p99}, max {fine(speed.longest)}"
             yield _line(width, f"today {_count(speed.count, 'activation')}: ", (times, "cyan"))
         yield Text()
 
 
-def _daemon(frame: Frame, now: datetime) -> Text:
+def _daemon(frame: Frame, now: datetime, width: int) -> Text:
     """Return the daemon's role and how it keeps up."""
     watcher = frame.watcher
     if watcher.pid is None:
@@ -124,7 +127,8 @@ def _daemon(frame: Frame, now: datetime) -> Text:
         return Text(f"daemon {span(late)} behind, {_many(frame.noted, 'unread')}", style="bold red")
     parts = [f"leads for {span(now - watcher.since)}" if watcher.since else "leads"]
     if watcher.standbys:
-        parts.append(_count(watcher.standbys, "standby", "standbys"))
+        roomy = width >= _ROOMY
+        parts.append(_count(watcher.standbys, "standby", "standbys") if roomy else f"+{watcher.standbys}")
     if frame.noted:
         parts.append(_many(frame.noted, "unread"))
     return Text(f"daemon {', '.join(parts)}", style="green")
@@ -152,10 +156,10 @@ def _closures(frame: Frame, now: datetime, width: int) -> Iterator[Text]:
     if not frame.closed:
         return
     yield Text()
-    yield _row(width, ("closed", "user", "payment", "plan", "amount", "how"), "bold")
+    yield _row(width, ("closed ago", "user", "payment", "plan", "amount", "how"), "bold")
     for gap in frame.closed[:_CLOSED_LINES]:
         how = f"{gap.outcome} after {span(gap.resolved_at - gap.opened_at)}"
-        yield _row(width, _cells(gap, f"{span(now - gap.resolved_at)} ago", how), "green")
+        yield _row(width, _cells(gap, span(now - gap.resolved_at), how), "green")
 
 
 def _cells(gap: OpenGap | ClosedGap, when: str, what: str) -> tuple[str, ...]:

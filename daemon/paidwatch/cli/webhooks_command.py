@@ -10,7 +10,7 @@ import click
 
 from paidwatch.cli.output import Column, Styled, emit_json, emit_table, say
 from paidwatch.cli.root import Cli, json_option, pass_cli
-from paidwatch.cli.tending import NUMBER, by_option, looking, writing
+from paidwatch.cli.tending import NumberOf, by_option, looking, writing
 from paidwatch.core.said import count
 from paidwatch.core.text import masked, stamp
 from paidwatch.errors import Refused
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _STATES: Final = {"received": "yellow", "verified": "green", "rejected": "red", "duplicate": ""}
 _FORWARD: Final = {"none": "", "due": "yellow", "done": "green", "dead": "bold red"}
+_ELSEWHERE: Final = "no webhook came through paidwatch; what the application logged itself: paidwatch user ID"
 _SEE: Final = "See what there is: paidwatch webhooks list"
 
 provider_option = click.option("--provider", metavar="NAME", help="Only of this [providers.NAME].")
@@ -68,10 +69,10 @@ def webhooks(ctx: click.Context, /, *, as_json: bool, limit: int, **only: str | 
 def list_webhooks(cli: Cli, /, *, as_json: bool, limit: int, **only: str | None) -> None:
     """Show what providers sent, the newest first."""
 
-    async def ask(session: "Session") -> "list[Listed]":
-        from paidwatch.store.webhook_list import listed  # noqa: PLC0415 - the commands start fast
+    async def ask(session: "Session") -> "tuple[list[Listed], bool]":
+        from paidwatch.store.webhook_list import listed, logged  # noqa: PLC0415 - the commands start fast
 
-        return await listed(
+        rows = await listed(
             session,
             provider=only["provider"],
             state=only["state"],
@@ -79,13 +80,15 @@ def list_webhooks(cli: Cli, /, *, as_json: bool, limit: int, **only: str | None)
             reference=only["reference"],
             most=limit,
         )
+        return rows, not rows and not any(only.values()) and await logged(session)
 
-    found = looking(cli, ask)
+    found, elsewhere = looking(cli, ask)
     if as_json:
         emit_json({"webhooks": [asdict(one) for one in found], "count": len(found)})
         return
     if not found:
-        say("there is no such webhook" if any(only.values()) else "there is no webhook", "green")
+        none = "there is no such webhook" if any(only.values()) else "there is no webhook"
+        say(_ELSEWHERE if elsewhere else none, "green")
         return
     columns = (
         Column(name="id", right=True),
@@ -102,7 +105,7 @@ def list_webhooks(cli: Cli, /, *, as_json: bool, limit: int, **only: str | None)
 
 
 @webhooks.command()
-@click.argument("webhook_id", metavar="ID", type=NUMBER)
+@click.argument("webhook_id", metavar="ID", type=NumberOf("a webhook"))
 @click.option("--body", "with_body", is_flag=True, help="The body as well, as it came; it may hold personal data.")
 @json_option
 @pass_cli
@@ -146,7 +149,7 @@ def show(cli: Cli, webhook_id: int, *, with_body: bool, as_json: bool) -> None:
 
 
 @webhooks.command()
-@click.argument("ids", metavar="ID…", nargs=-1, type=NUMBER)
+@click.argument("ids", metavar="ID…", nargs=-1, type=NumberOf("a webhook"))
 @click.option("--dead", "all_dead", is_flag=True, help="Every dead letter there is.")
 @click.option("--again", is_flag=True, help="Also what the application took already, or what was not to be passed on.")
 @by_option

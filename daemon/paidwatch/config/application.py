@@ -60,7 +60,9 @@ class Payments(Section):
     created_at: OptionalColumn = "created_at"
     """When the row was made."""
     completed_at: OptionalColumn = "completed_at"
-    """When the payment ended, well or badly."""
+    """When the payment ended, well or badly. Counts for payments that became paid while no trigger was there; for all
+    others the moment counts at which the row became paid, also where it was imported with an older time.
+    """
     updated_at: OptionalColumn = "updated_at"
     """When the row was last changed."""
     paid: SomeWords = ("completed", "confirmed", "finished", "paid")

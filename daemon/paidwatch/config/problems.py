@@ -141,12 +141,18 @@ def _unknown(path: Path, variant: str, origins: Origins, keys: Sequence[Key]) ->
             nearest = (*written[: len(names) - 1], near, *written[len(names) :])
             remedy = f"did you mean {near if inside_list else _spelled(nearest, origin)}?"
         else:
-            remedy = _elsewhere(names, variant, origin, keys)
-            remedy = remedy or (f"known here: {', '.join(known)}" if known else "see docs/configuration.md")
+            remedy = _elsewhere(names, variant, origin, keys) or _known_here(path, known, origin)
         if origin.layer is Layer.ENVIRONMENT and not inside_list:
             yield Problem(origin=origin, key="", what="is not a known variable", remedy=remedy)
         elif origin.layer is not Layer.FILE or origin == origins.nearest(path):
             yield Problem(origin=origin, key=dotted(path), what="is not a known key", remedy=remedy)
+
+
+def _known_here(path: Path, known: Sequence[str], origin: Origin) -> str:
+    """Return which names there are beside that of `path`, for whoever meant none of them that could be guessed."""
+    if len(path) == 1 and origin.layer is Layer.ENVIRONMENT:
+        return f"write {PREFIX}SECTION{SEPARATOR}KEY; sections: {', '.join(known)}"
+    return f"known here: {', '.join(known)}" if known else "see docs/configuration.md"
 
 
 def _near(name: str, known: Sequence[str]) -> str:

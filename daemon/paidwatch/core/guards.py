@@ -303,8 +303,10 @@ def _corroborated(facts: Facts, request: Request, _limits: Limits, _now: datetim
     signed = facts.evidence.webhook_valid is True and facts.evidence.webhook_paid is True
     if facts.told is not None and signed:
         return Reason.HOLDS if request.corroborated or request.actor is Actor.MANUAL else Reason.NOT_CONFIRMED
-    believed = facts.told is None and (request.corroborated or signed or not request.require_corroboration)
-    return Reason.HOLDS if believed else Reason.NOT_CORROBORATED
+    confirmed = signed or request.corroborated is True
+    if facts.told is not None or (request.require_corroboration and not confirmed):
+        return Reason.NOT_CORROBORATED
+    return Reason.HOLDS if confirmed or request.actor is not Actor.MANUAL else Reason.BY_HAND
 
 
 def _mode(_facts: Facts, request: Request, _limits: Limits, _now: datetime) -> Reason:

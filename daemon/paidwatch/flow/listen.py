@@ -1,13 +1,14 @@
 """Listening: one connection for LISTEN, one for the locks; proven before anything relies on them."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import asyncpg
 
-from paidwatch.errors import Unfit, Unreachable
+from paidwatch.errors import DatabaseError, Unfit, Unreachable
 from paidwatch.flow.signal import Signal
 from paidwatch.store.connect import Connection, Target, connect, milliseconds, translated
 
@@ -25,6 +26,9 @@ _PROOF = 10.0
 """Seconds that a message to oneself may take."""
 _ANSWER = 30.0
 """Seconds that the server may take to say that a wait for a lock is over, beyond the wait itself."""
+
+_GOODBYE = 3.0
+"""Seconds that the server may take to end a session that we leave."""
 
 
 class Ears:
@@ -150,8 +154,18 @@ class Locks:
             used: float = await self._open().fetchval(self._statements["notification_queue"])
         return used >= MUFFLED
 
+    async def leave(self) -> None:
+        """Give the locks back and end the session, also one whose wait for a lock was cancelled here.
+
+        A server that waits for a lock does not notice that its client is gone; asyncpg tells it before it closes. A
+        server that does not answer within `_GOODBYE` is left to find out by itself.
+        """
+        if self._connection is not None:
+            with suppress(DatabaseError), translated():
+                await self._connection.close(timeout=_GOODBYE)
+
     def close(self) -> None:
-        """Drop the connection, and with it every lock."""
+        """Drop the connection, and with it every lock; never waits."""
         if self._connection is not None:
             self._connection.terminate()
 

@@ -79,6 +79,8 @@ class Term:
                         stack.callback(reader.terminate)
                         await self._rule(database, ears, locks, reader, server, found)
                     guards.cancel_scope.cancel()
+                # Only where we stop: after a failure a polite goodbye would delay the next term.
+                await locks.leave()
 
     async def _verify(self, database: Database) -> tuple[Server, Installed]:
         server = await database.read(installation.server)

@@ -93,15 +93,15 @@ async def came(patient: Patient) -> list[Finding]:
     gateways = patient.expected.reception.gateways
     if not gateways:
         return []
-    pairs = [(method, one.name) for one in gateways for method in one.methods]
-    rows = await patient.session.rows(
-        "webhooks_by_provider",
-        [one.name for one in gateways],
-        LAST,
-        [method for method, _name in pairs],
-        [name for _method, name in pairs],
-    )
+    names = [one.name for one in gateways]
+    rows = await patient.session.rows("webhooks_by_provider", names, LAST, *_methods(patient))
     return [_came(row) for row in rows]
+
+
+def _methods(patient: Patient) -> tuple[list[str], list[str]]:
+    """Return the methods of the configured providers, and of each its provider."""
+    pairs = [(method, one.name) for one in patient.expected.reception.gateways for method in one.methods]
+    return [method for method, _name in pairs], [name for _method, name in pairs]
 
 
 def _came(row: Row) -> Finding:
@@ -122,13 +122,14 @@ def _came(row: Row) -> Finding:
 
 async def handled(patient: Patient) -> list[Finding]:
     """Does the application handle what comes?"""
-    rows = await patient.session.rows("handler_failures", _WEEK)
+    rows = await patient.session.rows("handler_failures", _WEEK, *_methods(patient))
     return [
         warning(
             _PART,
             f"{row['method'] or 'no method'}: handler failures of the last 7 days: {row['failed']}"
             f" ({'; '.join(row['reasons'])}), the last {span(row['now'] - row['last_at'])} ago",
-            "paidwatch alerts; mend the handler, then have the provider send them again, or: paidwatch webhooks replay",
+            "paidwatch alerts; mend the handler, then have the provider send them again"
+            + (", or: paidwatch webhooks replay" if row["taken"] else ""),
         )
         for row in rows
     ]

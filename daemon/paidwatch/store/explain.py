@@ -15,10 +15,15 @@ STANDBY: Final = "Name all hosts in [database] dsn and add ?target_session_attrs
 GRANT: Final = (
     "Set [database] runtime_role and run paidwatch install as the owner of the tables; it grants what is needed."
 )
+INSTALL: Final = "Run, as the owner of the tables: paidwatch --dsn 'postgresql://OWNER@HOST/DATABASE' install"
+UNINSTALL: Final = "Run it as the owner of the tables: paidwatch --dsn 'postgresql://OWNER@HOST/DATABASE' uninstall"
+"""The daemon's role, which the configuration names, can do neither."""
 
 
-def explain(error: Exception) -> DatabaseError:
-    """Say what is wrong with the database and what to do next."""
+def explain(error: Exception, *, no_right: str = GRANT) -> DatabaseError:
+    """Say what is wrong with the database and what to do next; `no_right` is what to do about a missing right."""
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        return Rejected(f"the role lacks a right: {error}", remedy=no_right)
     for kinds, say in _SENTENCES:
         if isinstance(error, kinds):
             return say(error)
@@ -38,12 +43,8 @@ def _no_database(error: Exception) -> DatabaseError:
 
 def _unknown_name(error: Exception) -> DatabaseError:
     if "paidwatch." in str(error) or 'schema "paidwatch"' in str(error):
-        return NotInstalled("paidwatch is not installed in this database", remedy="Run: paidwatch install")
+        return NotInstalled("paidwatch is not installed in this database", remedy=INSTALL)
     return Unfit(f"{error}", remedy=_hint(error, "Correct the names in the configuration; see paidwatch doctor."))
-
-
-def _no_right(error: Exception) -> DatabaseError:
-    return Rejected(f"the role lacks a right: {error}", remedy=GRANT)
 
 
 def _full(error: Exception) -> DatabaseError:
@@ -125,7 +126,6 @@ _SENTENCES: Final[tuple[tuple[tuple[type[Exception], ...], Callable[[Exception],
         ),
         _unknown_name,
     ),
-    ((asyncpg.InsufficientPrivilegeError,), _no_right),
     ((asyncpg.TooManyConnectionsError,), _full),
     ((asyncpg.CannotConnectNowError, asyncpg.AdminShutdownError, asyncpg.CrashShutdownError), _moving),
     ((asyncpg.ReadOnlySQLTransactionError, asyncpg.TargetServerAttributeNotMatched), _standby),

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,9 @@ import anyio
 import asyncpg
 
 from paidwatch.errors import Refused, Unfit
+from paidwatch.store import report
 from paidwatch.store.connect import Connection, Target, connect, translated
+from paidwatch.store.explain import INSTALL, UNINSTALL
 from paidwatch.store.installation import VERSION, mapping_text
 from paidwatch.store.pool import Session
 from paidwatch.store.statements import Statements, sql_folder
@@ -22,6 +25,15 @@ _PAUSE = 1.0
 _MIGRATION = re.compile(r"^(?P<number>\d{4})_(?P<name>\w+?)(?P<breaking>_breaking)?\.sql$")
 
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """How much goes with the schema."""
+
+    watches: int
+    alerts: int
+    activations: int
 
 
 def script(mapping: Mapping[str, object]) -> str:
@@ -78,10 +90,10 @@ async def install(target: Target, mapping: Mapping[str, object], *, create_table
     Takes no lock for longer than a moment; waits for writers in short tries. Safe when several run at once. Raises
     DatabaseError, and Refused where the schema is newer than this program.
     """
-    connection = await connect(target, purpose="install", settings=NO_LIMIT)
+    connection = await connect(target, purpose="install", settings=NO_LIMIT, no_right=INSTALL)
     session = Session(connection, Statements.load())
     try:
-        with translated():
+        with translated(no_right=INSTALL):
             await _refuse_downgrade(session)
             if create_tables:
 
@@ -105,14 +117,33 @@ async def install(target: Target, mapping: Mapping[str, object], *, create_table
         connection.terminate()
 
 
-async def uninstall(target: Target, *, tell: Tell) -> list[str]:
-    """Take everything out; return what was kept and why. Raises DatabaseError."""
-    connection = await connect(target, purpose="uninstall", settings=NO_LIMIT)
+async def history(target: Target) -> History | None:
+    """Return what `uninstall` would take along, None where nothing is installed.
+
+    Raises DatabaseError, and Refused where a daemon leads.
+    """
+    connection = await connect(target, purpose="uninstall", no_right=UNINSTALL)
     session = Session(connection, Statements.load())
     try:
-        with translated():
+        with translated(no_right=UNINSTALL):
+            if not await session.value("schema_present"):
+                return None
+            await _refuse_led(session)
+            row = await session.one("history")
+            return History(watches=row["watches"], alerts=row["alerts"], activations=row["activations"])
+    finally:
+        connection.terminate()
+
+
+async def uninstall(target: Target, *, tell: Tell) -> list[str]:
+    """Take everything out; return what was kept and why. Raises DatabaseError, and Refused where a daemon leads."""
+    connection = await connect(target, purpose="uninstall", settings=NO_LIMIT, no_right=UNINSTALL)
+    session = Session(connection, Statements.load())
+    try:
+        with translated(no_right=UNINSTALL):
             if not await session.value("schema_present"):
                 return ["paidwatch was not installed in this database"]
+            await _refuse_led(session)
             for row in await session.rows("index_removals"):
                 await _in_tries(connection, row["statement"], tell)
             kept: list[str] = []
@@ -132,6 +163,13 @@ async def _refuse_downgrade(session: Session) -> None:
     if newest is not None and newest > VERSION:
         message = f"the schema is at version {newest}, newer than this program's {VERSION}"
         raise Refused(message, remedy="Upgrade paidwatch on this machine; a schema is never taken back.")
+
+
+async def _refuse_led(session: Session) -> None:
+    """Without its schema a daemon would go on saying that all is well until it next looks."""
+    if (await report.watcher(session)).pid is not None:
+        message = "a daemon runs on this installation"
+        raise Refused(message, remedy="Stop it first: systemctl stop paidwatch")
 
 
 async def _in_tries(connection: Connection, text: str, tell: Tell) -> None:

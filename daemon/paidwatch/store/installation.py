@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from paidwatch.errors import NotInstalled
+from paidwatch.store.explain import INSTALL
 from paidwatch.store.pool import Session
 
 VERSION = 6
@@ -70,7 +71,7 @@ async def installed(session: Session, mapping: Mapping[str, object]) -> Installe
     row = await session.row("installation", mapping_text(mapping))
     if row is None or row["version"] is None:
         message = "paidwatch is only half installed in this database"
-        raise NotInstalled(message, remedy="Run: paidwatch install")
+        raise NotInstalled(message, remedy=INSTALL)
     return Installed(
         installation_id=row["installation_id"],
         same_mapping=row["same_mapping"],
@@ -88,13 +89,13 @@ def refuse_unfit(found: Installed) -> None:
     """Raise NotInstalled where the daemon must not run: older or incompatible schema, or another mapping."""
     if found.version < VERSION:
         message = f"the schema is at version {found.version}, this program needs {VERSION}"
-        raise NotInstalled(message, remedy="Run: paidwatch install")
+        raise NotInstalled(message, remedy=INSTALL)
     if found.newer_breaking:
         message = f"the schema is at version {found.version}, which this program does not understand"
         raise NotInstalled(message, remedy="Upgrade paidwatch on this machine.")
     if not found.same_mapping:
         message = "the tables, columns or words of the configuration are not the installed ones"
-        raise NotInstalled(message, remedy="Run: paidwatch install")
+        raise NotInstalled(message, remedy=INSTALL)
 
 
 async def trigger_faults(session: Session, found: Installed) -> list[str]:

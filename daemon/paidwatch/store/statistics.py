@@ -25,7 +25,7 @@ class Ending(StrEnum):
     UNSEEN = "unseen"
     """Activated while no daemon listened: when, nobody knows."""
     NOTHING_OWED = "nothing_owed"
-    """Superseded, reversed, free, dismissed, …"""
+    """Superseded, reversed, free, dismissed, undone by a person, …"""
     HISTORY = "history"
     """From before the installation."""
 

@@ -66,6 +66,16 @@ class Moment:
     """What else is known of it; untrusted."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """The newest activation of the user, which a person undid."""
+
+    activation_id: int
+    at: datetime
+    by: str
+    """The person's name."""
+
+
 async def find(session: Session, wanted: str) -> str | None:
     """Return the key that `wanted` is, or the one user it is the e-mail address of; None: nobody can be meant."""
     if "@" in wanted:
@@ -143,3 +153,12 @@ async def moments(session: Session, user_id: str, bought: Sequence[Bought], most
         )
         for row in reversed(rows)
     ]
+
+
+async def undone(session: Session, user_id: str) -> Undone | None:
+    """Return the user's newest activation if a person undid it; None: there is none, or it stands."""
+    row = await session.row("newest_undone", user_id)
+    if row is None:
+        return None
+    by = (row["undone_by"] or "somebody").removeprefix("cli:")
+    return Undone(activation_id=row["activation_id"], at=row["undone_at"], by=by)

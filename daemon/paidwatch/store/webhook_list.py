@@ -68,6 +68,12 @@ async def listed(
     return [_listed(row) for row in await session.rows("list_webhooks", provider, state, forward, reference, most)]
 
 
+async def logged(session: Session) -> bool:
+    """Say whether there is any webhook in the application's log."""
+    found: bool = await session.value("webhooks_logged")
+    return found
+
+
 async def shown(session: Session, webhook_id: int) -> Shown | None:
     """Return one webhook and the requests by which it was passed on; None: there is none with this number."""
     row = await session.row("show_webhook", webhook_id)
