@@ -21,12 +21,13 @@ from paidwatch.core.render import render
 from paidwatch.core.routing import Routing
 from paidwatch.core.webhook import Status as Money
 from paidwatch.flow import storm
-from paidwatch.flow.ask import AT_ONCE, Ask, Questions
+from paidwatch.flow.ask import Ask, Questions
 from paidwatch.flow.claim import Claimant
 from paidwatch.flow.decide import Decide
 from paidwatch.flow.detect import Detect
 from paidwatch.flow.grant import Result, grant
 from paidwatch.flow.policy import Policy
+from paidwatch.flow.worker import AT_ONCE
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status

@@ -115,7 +115,7 @@ CALLS: dict[str, Callable[[], None]] = {
     "call planned": lambda: before(Call, "speak"),
     "answer came": lambda: before(Call, "_answered"),
     "read back, not committed": lambda: after(calls, "end", something),
-    "call done": lambda: after(Calls, "_advance"),
+    "call done": lambda: after(Calls, "follow"),
 }
 """The same for an activation that the application is asked for over HTTP; they stand between 11 and 16."""
 WEBHOOKS: dict[str, Callable[[], None]] = {

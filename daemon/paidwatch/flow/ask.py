@@ -13,16 +13,16 @@
 A crash between two steps leaves a question that is due, and it is asked again: asking changes nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Final, assert_never
 
 import anyio
-from anyio.abc import TaskGroup
 
 from paidwatch.core.answer import Answer, Trouble, Unanswered
 from paidwatch.core.webhook import Status as Money
 from paidwatch.flow.signal import Signal
+from paidwatch.flow.worker import Worker
 from paidwatch.log import Log
 from paidwatch.ops.metrics import Metrics
 from paidwatch.ops.status import Status
@@ -32,10 +32,8 @@ from paidwatch.store.answers import Kept, Key, Question
 from paidwatch.store.pool import Database, Session
 
 WORKER: Final = "provider questions"
-AT_ONCE: Final = 4
 ASK_LIMIT: Final = timedelta(seconds=8)
 """A client ends within 5 seconds; this is for one that does not."""
-TICK_LIMIT: Final = timedelta(minutes=3)
 USUAL_PAUSE: Final = timedelta(minutes=1)
 """For a provider that wants a pause and does not say how long."""
 LONGEST_WISH: Final = timedelta(hours=1)
@@ -45,6 +43,8 @@ MOVING: Final = frozenset({Money.PENDING, Money.SETTLING})
 
 Apis = Callable[[], Mapping[str, ProviderApi]]
 """Every provider that can be asked, by its NAME."""
+Asking = tuple[Key, str]
+"""A question, and the provider that is asked."""
 
 
 class Questions:
@@ -72,7 +72,7 @@ class Questions:
         return await answers.want(session, questions)
 
 
-class Ask:
+class Ask(Worker[Asking]):
     """Asks what is due, and stores what comes back."""
 
     def __init__(
@@ -88,66 +88,31 @@ class Ask:
         on_look: Callable[[], None],
     ) -> None:
         """Bind who is asked, and whom to tell: that messages are due, and that payments are to be judged anew."""
+        super().__init__(WORKER, status, questions.wanted)
         self._database = database
         self._apis = apis
-        self._status = status
         self._metrics = metrics
         self._log = log
         self._on_told = on_told
         self._on_look = on_look
-        self._under_way: set[Key] = set()
-        self._stopping = False
-        self.poke = questions.wanted
 
-    def stop(self) -> None:
-        """Finish what is under way, begin no more."""
-        self._stopping = True
-        self.poke.ring()
+    async def due(self, most: int, busy: Collection[Asking]) -> Sequence[Asking]:
+        """Return what providers are to be asked now."""
+        names, keys = list(self._apis()), [key for key, _provider in busy]
+        if not names:
+            return ()
+        return await self._database.read(lambda session: answers.due(session, names, most, apart_from=keys))
 
-    async def run(self) -> None:
-        """Serve until stopped; then finish what is under way. Raises DatabaseError."""
-        async with anyio.create_task_group() as group:
-            while not self._stopping:
-                self._status.busy(WORKER, TICK_LIMIT)
-                self._begin(group, await self._due())
-                wait = await self._wait()
-                if not self._under_way:
-                    self._status.beat(WORKER)
-                await self.poke.wait(wait)
-
-    async def run_due(self) -> int:
-        """Ask what is due now, and nothing that becomes due meanwhile; return how many questions that was."""
-        due = await self._due()
-        async with anyio.create_task_group() as group:
-            self._begin(group, due)
-        return len(due)
-
-    async def _due(self) -> list[tuple[Key, str]]:
-        room, names, busy = AT_ONCE - len(self._under_way), list(self._apis()), list(self._under_way)
-        if room <= 0 or not names:
-            return []
-        return await self._database.read(lambda session: answers.due(session, names, room, apart_from=busy))
-
-    def _begin(self, group: TaskGroup, due: Sequence[tuple[Key, str]]) -> None:
-        for key, provider in due:
-            self._under_way.add(key)
-            group.start_soon(self._follow, key, provider, name=f"ask {provider}")
-
-    async def _wait(self) -> timedelta | None:
-        """Return how long nothing is to be asked; None: until poked, or until a question under way is over."""
-        names, busy = list(self._apis()), list(self._under_way)
-        if not names or len(busy) >= AT_ONCE:
+    async def next_due(self, busy: Collection[Asking]) -> timedelta | None:
+        """Return how long nothing is to be asked."""
+        names, keys = list(self._apis()), [key for key, _provider in busy]
+        if not names:
             return None
-        return await self._database.read(lambda session: answers.next_due(session, names, apart_from=busy))
+        return await self._database.read(lambda session: answers.next_due(session, names, apart_from=keys))
 
-    async def _follow(self, key: Key, provider: str) -> None:
-        try:
-            await self._ask(key, provider)
-        finally:
-            self._under_way.discard(key)
-            self.poke.ring()
-
-    async def _ask(self, key: Key, provider: str) -> None:
+    async def follow(self, one: Asking) -> None:
+        """Ask, and store what comes back."""
+        key, provider = one
         api = self._apis().get(provider)
         if api is None:
             await self._database.write(lambda session: answers.stop(session, key))

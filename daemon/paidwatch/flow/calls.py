@@ -4,18 +4,16 @@ An endpoint that hangs holds up nothing else: a few requests are under way at on
 and while they are, deciding, delivering and the reading back of other activations go on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Final, assert_never
-
-import anyio
-from anyio.abc import TaskGroup
 
 from paidwatch.core.timing import LONGEST, SHORTEST
 from paidwatch.errors import DatabaseError
 from paidwatch.flow.call import Call, Rest
 from paidwatch.flow.grant import Ended, Result
 from paidwatch.flow.signal import Signal
+from paidwatch.flow.worker import Worker
 from paidwatch.log import Log
 from paidwatch.ops.metrics import ActivationResult, Metrics
 from paidwatch.ops.status import Status
@@ -24,13 +22,11 @@ from paidwatch.store.pool import Database, Session
 from paidwatch.store.subjects import note_refusal
 
 WORKER: Final = "activation calls"
-AT_ONCE: Final = 4
-TICK_LIMIT: Final = timedelta(minutes=3)
 TRIES: Final = 5
 """So often in a row the tables may be unreadable before a person is told."""
 
 
-class Calls:
+class Calls(Worker[int]):
     """Follows every activation over HTTP to its end."""
 
     def __init__(
@@ -44,86 +40,48 @@ class Calls:
         on_told: Callable[[], None],
     ) -> None:
         """Bind what is done, and whom to tell that messages are due."""
+        super().__init__(WORKER, status, Signal())
         self._database = database
         self._call = call
-        self._status = status
         self._metrics = metrics
         self._log = log
         self._on_told = on_told
         self.on_look: Callable[[], None] = on_told
         """Called when a payment is to be judged anew; the alarm's poke, once there is one."""
-        self._under_way: set[int] = set()
-        self._stopping = False
-        self.poke = Signal()
 
-    def stop(self) -> None:
-        """Finish what is under way, begin no more."""
-        self._stopping = True
-        self.poke.ring()
+    @property
+    def longest(self) -> timedelta:
+        """Return the longest that one request may take."""
+        return self._call.longest
 
-    async def run(self) -> None:
-        """Serve until stopped; then finish what is under way. Raises DatabaseError."""
-        async with anyio.create_task_group() as group:
-            while not self._stopping:
-                self._status.busy(WORKER, TICK_LIMIT + self._call.longest)
-                self._begin(group, await self._due())
-                wait = await self._wait()
-                if not self._under_way:
-                    self._status.beat(WORKER)
-                await self.poke.wait(wait)
+    async def due(self, most: int, busy: Collection[int]) -> Sequence[int]:
+        """Return activations that are to be asked for, or whose tables are to be read."""
+        return await self._database.read(lambda session: calls.due(session, most, apart_from=list(busy)))
 
-    async def run_due(self) -> int:
-        """Follow what is due now, and nothing that becomes due meanwhile; return how many there were."""
-        due = await self._due()
-        async with anyio.create_task_group() as group:
-            self._begin(group, due)
-        return len(due)
+    async def next_due(self, busy: Collection[int]) -> timedelta | None:
+        """Return how long until there is one."""
+        return await self._database.read(lambda session: calls.next_due(session, apart_from=list(busy)))
 
-    async def _due(self) -> list[int]:
-        room = AT_ONCE - len(self._under_way)
-        busy = list(self._under_way)
-        if room <= 0:
-            return []
-        return await self._database.read(lambda session: calls.due(session, room, apart_from=busy))
-
-    def _begin(self, group: TaskGroup, due: Sequence[int]) -> None:
-        for activation_id in due:
-            self._under_way.add(activation_id)
-            group.start_soon(self._follow, activation_id, name=f"activation {activation_id}")
-
-    async def _wait(self) -> timedelta | None:
-        """Return how long nothing is to be begun; None: until poked, or until something under way is over."""
-        if len(self._under_way) >= AT_ONCE:
-            return None
-        busy = list(self._under_way)
-        return await self._database.read(lambda session: calls.next_due(session, apart_from=busy))
-
-    async def _follow(self, activation_id: int) -> None:
+    async def follow(self, one: int) -> None:
+        """Take one activation as far as it goes without waiting."""
         try:
-            await self._advance(activation_id)
-        finally:
-            self._under_way.discard(activation_id)
-            self.poke.ring()
-
-    async def _advance(self, activation_id: int) -> None:
-        try:
-            end = await self._call.advance(activation_id)
+            end = await self._call.advance(one)
         except DatabaseError as error:
             # A user's row that the application keeps locked, say: this activation's trouble alone. Where the database
             # is gone, writing this down fails as well and ends the term.
-            await self._postpone(activation_id, error.message)
+            await self._postpone(one, error.message)
             return
         match end:
             case Rest(asked=asked):
                 self._log.info(
                     "activation.awaited",
                     "the tables do not show an activation yet",
-                    activation=activation_id,
+                    activation=one,
                     answer=asked.answer,
                     calls=asked.calls,
                 )
             case Ended():
-                self._report(activation_id, end)
+                self._report(one, end)
 
     async def _postpone(self, activation_id: int, error: str) -> None:
         async def body(session: Session) -> None:
