@@ -24,6 +24,7 @@ from paidwatch.core.evidence import (
     reference_of,
 )
 from paidwatch.core.grant import GRANTABLE
+from paidwatch.core.guards import Mode
 from paidwatch.core.model import Gap, GapKind, Outcome, Rules, Settled, Subject, Verdict, Waiting
 from paidwatch.core.routing import About
 from paidwatch.core.timing import next_reminder, reminders_due
@@ -198,6 +199,8 @@ class Detect:
         self, session: Session, gaps: Mapping[Key, Gap], now: datetime
     ) -> tuple[Claims, dict[Key, datetime]]:
         """Claim, propose or record what may be granted; return that, and when the rest's grace is over."""
+        if self._policy().mode is Mode.OFF:
+            return Claims(), {}
         owed = [key for key, gap in gaps.items() if gap.kind in GRANTABLE]
         _, told = await claims.told_facts(session, owed)
         found = [(Known(facts=facts, noticed_at=None), gaps[facts.told]) for facts in told if facts.told is not None]

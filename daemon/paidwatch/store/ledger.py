@@ -182,9 +182,8 @@ async def audit(
     detail: Mapping[str, object],
 ) -> None:
     """Append to the audit; `subject` is None where it is about no payment."""
-    told = subject is not None and subject.payment_id is None
-    more = {"method": subject.method, "reference": subject.reference} if subject is not None and told else {}
-    payment_id = None if subject is None else subject.payment_id
+    payment_id, method, reference = (None, None, None) if subject is None else subjects.columns(subject)
+    more = {} if reference is None else {"method": method, "reference": reference}
     await session.rows("audit", actor, act, payment_id, user_id, as_json(more | dict(detail)), __version__)
 
 
