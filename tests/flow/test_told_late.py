@@ -11,11 +11,12 @@ from pydantic import SecretStr
 
 from paidwatch.application.endpoint import build
 from paidwatch.config.activation import ActivationHttp
-from paidwatch.core.guards import Reason
+from paidwatch.core.guards import Mode, Reason
 from paidwatch.core.model import Subject
 from paidwatch.flow.call import Call, Speak
 from paidwatch.flow.double import Double
 from paidwatch.flow.grant import Result
+from paidwatch.flow.sweep import Sweep
 from paidwatch.log import Log
 from paidwatch.store import calls, ledger, subjects
 from paidwatch.store.pool import Session
@@ -258,3 +259,17 @@ async def test_the_message_of_what_was_claimed_waits_for_its_end(machine: Desk) 
     assert await notices(machine) == [], "and looking again does not let it go"
     assert await machine.fix() == [Result.DONE]
     assert [notice.word for notice in await notices(machine)] == ["FIXED"]
+
+
+async def test_what_was_found_with_activation_off_is_judged_anew_once_it_is_on(machine: Desk) -> None:
+    on = machine.policy
+    machine.policy = replace(on, mode=Mode.OFF)
+    sweep = Sweep(database=machine.pool, policy=lambda: machine.policy, log=Log())
+    await sweep.follow()
+    user = await orphaned(machine)
+    assert await answered(machine) == []
+    machine.policy = on
+    await sweep.follow()
+    await machine.detect.run()
+    assert await machine.fix() == [Result.DONE]
+    assert await tier(machine, user) == "professional"

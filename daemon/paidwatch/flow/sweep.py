@@ -57,6 +57,7 @@ class Sweep:
             await alerts.look_again(session, policy.channels)
             if known is not None and policy.machine() != known.machine():
                 await session.rows("wake_gaps")
+                await session.rows("wake_claims")
 
         await self._database.write(body)
         self._known = policy

@@ -79,6 +79,7 @@ async def resume(session: Session, by: str) -> Standing | None:
     if before.opened_at is None:
         return None
     await session.rows("wake_gaps")
+    await session.rows("wake_claims")
     if not await session.rows("arm_breaker", by):
         return None
     detail = {"reason": before.reason, "opened_by": before.opened_by, "opened_at": before.opened_at}
